@@ -1,0 +1,10 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["**/*.test.ts"],
+    exclude: ["**/node_modules/**", "**/.driftmesh/**", "**/*.integration.test.ts", "test/e2e/**"],
+    pool: "forks",
+    testTimeout: 30_000,
+  },
+});
