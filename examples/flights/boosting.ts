@@ -39,7 +39,8 @@ export function boost(table: Table, weights: Float64Array, settings: Hyperparame
     weightSum += weights[row] ?? 0;
     positive += (weights[row] ?? 0) * (label[row] ?? 0);
   }
-  if (!(positive > 0 && positive < weightSum)) throw new Error(`the labels of all ${rows} rows are the same: nothing to learn`);
+  if (!(positive > 0 && positive < weightSum))
+    throw new Error(`the labels of all ${rows} rows are the same: nothing to learn`);
   const share = positive / weightSum;
   const inputs = table.columns.map((column) => inputOf(column, label, share, settings.category_smoothing));
   const binned = binnedRows(encoded(table.columns, inputs), rows, settings.bins);
@@ -179,7 +180,14 @@ class Grower {
     for (let row = 0; row < rows; row++) this.#order[row] = row;
     const nodes = new Nodes(2 * this.#settings.leaves - 1);
     const histogram = this.#fill(0, rows);
-    const root: Leaf = { node: nodes.add(), start: 0, end: rows, sums: total(histogram, this.#binned.bins), histogram, split: undefined };
+    const root: Leaf = {
+      node: nodes.add(),
+      start: 0,
+      end: rows,
+      sums: total(histogram, this.#binned.bins),
+      histogram,
+      split: undefined,
+    };
     root.split = this.#best(root);
     const leaves = [root];
     while (leaves.length < this.#settings.leaves) {
@@ -190,7 +198,12 @@ class Grower {
       const leaf = leaves[chosen];
       if (leaf?.split === undefined) break;
       const [left, right] = this.#divided(leaf, leaf.split, nodes);
-      nodes.branch(leaf.node, { feature: leaf.split.feature, value: uppers[leaf.split.feature]?.[leaf.split.bin] ?? 0, left: left.node, right: right.node });
+      nodes.branch(leaf.node, {
+        feature: leaf.split.feature,
+        value: uppers[leaf.split.feature]?.[leaf.split.bin] ?? 0,
+        left: left.node,
+        right: right.node,
+      });
       leaves.splice(chosen, 1, left, right);
     }
     for (const { node, start, end, sums, histogram: used } of leaves) {
@@ -218,7 +231,14 @@ class Grower {
     const smaller = leftIsSmaller ? this.#fill(leaf.start, middle) : this.#fill(middle, leaf.end);
     const larger = leaf.histogram;
     for (let at = 0; at < larger.length; at++) add(larger, at, -(smaller[at] ?? 0));
-    const left: Leaf = { node: nodes.add(), start: leaf.start, end: middle, sums: leftSums, histogram: leftIsSmaller ? smaller : larger, split: undefined };
+    const left: Leaf = {
+      node: nodes.add(),
+      start: leaf.start,
+      end: middle,
+      sums: leftSums,
+      histogram: leftIsSmaller ? smaller : larger,
+      split: undefined,
+    };
     const right: Leaf = {
       node: nodes.add(),
       start: middle,
@@ -312,7 +332,10 @@ class Nodes {
     return this.#used++;
   }
 
-  branch(node: number, { feature, value, left, right }: { feature: number; value: number; left: number; right: number }): void {
+  branch(
+    node: number,
+    { feature, value, left, right }: { feature: number; value: number; left: number; right: number },
+  ): void {
     this.#feature[node] = feature;
     this.#value[node] = value;
     this.#left[node] = left;

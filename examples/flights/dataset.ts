@@ -41,7 +41,8 @@ export type Thinning = {
 
 /** Reads the thinned flights of days 0 to `toDay` - 1; about 0.3 s for a month and 1.5 s for all three million. */
 export async function readFlights({ every, offset, toDay }: Thinning): Promise<Flights> {
-  if (!Number.isInteger(every) || every < 1) throw new RangeError(`every must be a whole number from 1 on, not ${every}`);
+  if (!Number.isInteger(every) || every < 1)
+    throw new RangeError(`every must be a whole number from 1 on, not ${every}`);
   if (!Number.isInteger(offset) || offset < 0 || offset >= every) {
     throw new RangeError(`offset must be a whole number from 0 to every - 1 = ${every - 1}, not ${offset}`);
   }
@@ -56,7 +57,11 @@ export async function readFlights({ every, offset, toDay }: Thinning): Promise<F
   for (const { rowStart, rowEnd } of scan.ranges) {
     const read = (column: string) => scan.readColumn({ column, rowStart, rowEnd });
     const [date, delay, distance, origin, destination] = await Promise.all([
-      read("date"), read("delay"), read("distance"), read("origin"), read("destination"),
+      read("date"),
+      read("delay"),
+      read("distance"),
+      read("origin"),
+      read("destination"),
     ]);
     let at = (((offset - rowStart) % every) + every) % every;
     for (; at < date.length; at += every) {
@@ -81,7 +86,7 @@ const datasetPath = (): string =>
 /** hyparquet wants an ArrayBuffer that begins at the asked byte; a Buffer of Node need not begin its own. */
 function localFile(path: string): AsyncBuffer {
   const bytes = readFileSync(path);
-  const whole = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
+  const whole = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
   return { byteLength: whole.byteLength, slice: (start, end) => whole.slice(start, end) };
 }
 

@@ -1,6 +1,7 @@
 // Owns what the client knows of a flight at push-back: its eight features, its truth, and the two things the story injects.
 // F1 The lateness features come only from flights that have landed by then; a truth is known at `landedMs`, not before.
-// F2 History and live replay go through the same `featuresAtPushBack`, so they cannot disagree.
+// F2 History and live replay go through the same `pushBacks`, so they cannot disagree. The client watches every flight that
+//    lands and asks the mesh about some: a flight's features are the same whatever the thinning.
 // F3 `change` alters the world (truths, hence later lateness features); `fault` alters only what is sent, never what the client knows.
 // F4 A truth that never comes is known to nobody: not to the mesh, not to the tracker, not to the history.
 import { DAY0_MS, DAY_MS, type Flights } from "./dataset.ts";
@@ -79,36 +80,56 @@ export function truthIsLost(index: number): boolean {
   return ((hash ^ (hash >>> 16)) >>> 0) % 50 === 0;
 }
 
-/** Features of flight `row`, and its truth on the way; call it once per flight, in time order. */
+/** Which flights the mesh is asked about: every `every`-th of the file, beginning with `offset`. */
+export type Asked = { every: number; offset: number };
+export type PushBack = { row: number; dateMs: number; features: Row };
+
+/** Walks over *all* flights in time order and yields those asked about, with what is known of each at its own push-back (F1, F2). */
+export function* pushBacks(flights: Flights, { every, offset }: Asked, story: Story): Generator<PushBack> {
+  const tracker = new LatenessTracker();
+  for (let row = 0; row < flights.rows; row++) {
+    if ((flights.index[row] ?? 0) % every !== offset) watch(tracker, flights, row, story);
+    else yield { row, dateMs: flights.dateMs[row] ?? 0, features: featuresAtPushBack(tracker, flights, row, story) };
+  }
+}
+
+/** Features of one flight, whose truth the tracker then waits for; for callers that walk themselves, once per flight in time order. */
 export function featuresAtPushBack(tracker: LatenessTracker, flights: Flights, row: number, story: Story): Row {
   const dateMs = flights.dateMs[row] ?? 0;
-  const distance = flights.distance[row] ?? 0;
   const origin = flights.origin[row] ?? 0;
-  const destination = flights.destination[row] ?? 0;
   tracker.advance(dateMs);
   const shares = tracker.shares(origin);
-  if (!truthIsLost(flights.index[row] ?? 0)) {
-    tracker.departed({ landedMs: landedMs(dateMs, distance), origin, destination, late: isLate(flights, row, story) });
-  }
+  watch(tracker, flights, row, story);
   return {
     hour: hourOf(dateMs),
     weekday: weekdayOf(dateMs),
-    distance,
+    distance: flights.distance[row] ?? 0,
     origin: flights.airports[origin] ?? "",
-    destination: flights.airports[destination] ?? "",
+    destination: flights.airports[flights.destination[row] ?? 0] ?? "",
     late_everywhere: shares.everywhere,
     late_at_origin: shares.atOrigin,
     late_into_origin: shares.intoOrigin,
   };
 }
 
+/** The flight has left; the tracker will know its truth when it lands, unless that never comes (F4). */
+function watch(tracker: LatenessTracker, flights: Flights, row: number, story: Story): void {
+  if (truthIsLost(flights.index[row] ?? 0)) return;
+  tracker.departed({
+    landedMs: landedMs(flights.dateMs[row] ?? 0, flights.distance[row] ?? 0),
+    origin: flights.origin[row] ?? 0,
+    destination: flights.destination[row] ?? 0,
+    late: isLate(flights, row, story),
+  });
+}
+
 type Departed = { landedMs: number; origin: number; destination: number; late: boolean };
 export type Shares = { everywhere: number; atOrigin: number; intoOrigin: number };
 
-/** Hours of event time after which a landed flight counts half: one for the whole country, one for a single airport. */
-const HALF_LIFE_HOURS = { everywhere: 2, airport: 3 } as const;
-/** The share before any flight has landed, and how many flights it weighs; at an airport the share everywhere takes its place. */
-const PRIOR = { share: 0.2, everywhere: 5, airport: 3 } as const;
+/** Hours of event time after which a landed flight counts half; half, one, two and six were compared on days 0-27. */
+const HALF_LIFE_HOURS = 1;
+/** The share late before any flight has landed, and how many flights it weighs; at an airport the share everywhere takes its place. */
+const PRIOR = { share: 0.2, flights: 5 } as const;
 
 /**
  * Recent shares of late flights, forgetting exponentially in event time and shrunk towards the share everywhere, so
@@ -116,7 +137,7 @@ const PRIOR = { share: 0.2, everywhere: 5, airport: 3 } as const;
  */
 export class LatenessTracker {
   readonly #air: Departed[] = [];
-  readonly #everywhere = new Fading(HALF_LIFE_HOURS.everywhere);
+  readonly #everywhere = new Fading(HALF_LIFE_HOURS);
   readonly #from = new Map<number, Fading>();
   readonly #into = new Map<number, Fading>();
   #nowMs = -Infinity;
@@ -140,11 +161,11 @@ export class LatenessTracker {
 
   /** The three lateness features of a flight that leaves `airport` now. */
   shares(airport: number): Shares {
-    const everywhere = this.#everywhere.share(this.#nowMs, PRIOR.share, PRIOR.everywhere);
+    const everywhere = this.#everywhere.share(this.#nowMs, PRIOR.share, PRIOR.flights);
     return {
       everywhere,
-      atOrigin: this.#from.get(airport)?.share(this.#nowMs, everywhere, PRIOR.airport) ?? everywhere,
-      intoOrigin: this.#into.get(airport)?.share(this.#nowMs, everywhere, PRIOR.airport) ?? everywhere,
+      atOrigin: this.#from.get(airport)?.share(this.#nowMs, everywhere, PRIOR.flights) ?? everywhere,
+      intoOrigin: this.#into.get(airport)?.share(this.#nowMs, everywhere, PRIOR.flights) ?? everywhere,
     };
   }
 }
@@ -175,7 +196,7 @@ class Fading {
 
 function fadingOf(map: Map<number, Fading>, airport: number): Fading {
   let fading = map.get(airport);
-  if (fading === undefined) map.set(airport, (fading = new Fading(HALF_LIFE_HOURS.airport)));
+  if (fading === undefined) map.set(airport, (fading = new Fading(HALF_LIFE_HOURS)));
   return fading;
 }
 

@@ -3,20 +3,18 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parquetWriteBuffer, type ColumnSource } from "hyparquet-writer";
-import { readFlights, type Flights, type Thinning } from "./dataset.ts";
-import { featuresAtPushBack, isLate, LatenessTracker, NO_STORY, toColumns, truthIsLost, type Row } from "./features.ts";
+import { readFlights, type Flights } from "./dataset.ts";
+import { isLate, NO_STORY, pushBacks, toColumns, truthIsLost, type Asked, type Row } from "./features.ts";
 import type { Table } from "./table.ts";
 
 /** The first run trains on days 0 to 27; the live replay begins with day 28. */
 export const HISTORY_DAYS = 28;
 
-/** Features and truths of all the flights given, none of them changed by a story. */
-export function historyTable(flights: Flights): Table {
-  const tracker = new LatenessTracker();
+/** Features and truths of the flights asked about, none of them changed by a story. `flights` are all, not thinned. */
+export function historyTable(flights: Flights, asked: Asked): Table {
   const rows: Row[] = [];
   const kept: number[] = [];
-  for (let row = 0; row < flights.rows; row++) {
-    const features = featuresAtPushBack(tracker, flights, row, NO_STORY);
+  for (const { row, features } of pushBacks(flights, asked, NO_STORY)) {
     if (truthIsLost(flights.index[row] ?? 0)) continue;
     rows.push(features);
     kept.push(row);
@@ -43,9 +41,9 @@ export function toParquet(table: Table): Uint8Array {
   return new Uint8Array(parquetWriteBuffer({ columnData, createdBy: "driftmesh examples/flights" }));
 }
 
-/** Writes days 0-27 of a thinning to `file` and says how many rows there are. */
-export async function writeHistory(file: string, { every, offset }: Omit<Thinning, "toDay">): Promise<number> {
-  const table = historyTable(await readFlights({ every, offset, toDay: HISTORY_DAYS }));
+/** Writes days 0-27 of the flights asked about to `file` and says how many rows there are. */
+export async function writeHistory(file: string, asked: Asked): Promise<number> {
+  const table = historyTable(await readFlights({ every: 1, offset: 0, toDay: HISTORY_DAYS }), asked);
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, toParquet(table));
   return table.rows;

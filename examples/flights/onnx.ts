@@ -60,7 +60,11 @@ export function forestToOnnx(forest: Forest, name: string): Uint8Array {
   });
   return writeModel({
     name,
-    inputs: forest.inputs.map((input) => ({ name: input.name, element: input.type === "number" ? "float" : "string", shape: [-1, 1] })),
+    inputs: forest.inputs.map((input) => ({
+      name: input.name,
+      element: input.type === "number" ? "float" : "string",
+      shape: [-1, 1],
+    })),
     outputs: [
       { name: "label", element: "int64", shape: [-1] },
       { name: "probabilities", element: "float", shape: [-1, 2] },
@@ -74,14 +78,18 @@ export function forestToOnnx(forest: Forest, name: string): Uint8Array {
 function treeAttributes({ base, trees }: Forest): Node["attributes"] {
   const each = (read: (tree: Tree, node: number, treeId: number) => number, leavesOnly = false): number[] =>
     trees.flatMap((tree, treeId) =>
-      [...tree.feature.keys()].filter((node) => !leavesOnly || isLeaf(tree, node)).map((node) => read(tree, node, treeId)),
+      [...tree.feature.keys()]
+        .filter((node) => !leavesOnly || isLeaf(tree, node))
+        .map((node) => read(tree, node, treeId)),
     );
   const leaves = each((_, node) => node, true);
   return {
     nodes_treeids: Int32Array.from(each((_tree, _node, treeId) => treeId)),
     nodes_nodeids: Int32Array.from(each((_, node) => node)),
     nodes_featureids: Int32Array.from(each((tree, node) => Math.max(0, tree.feature[node] ?? 0))),
-    nodes_modes: trees.flatMap((tree) => [...tree.feature.keys()].map((node) => (isLeaf(tree, node) ? "LEAF" : "BRANCH_LEQ"))),
+    nodes_modes: trees.flatMap((tree) =>
+      [...tree.feature.keys()].map((node) => (isLeaf(tree, node) ? "LEAF" : "BRANCH_LEQ")),
+    ),
     nodes_values: Float32Array.from(each((tree, node) => (isLeaf(tree, node) ? 0 : (tree.value[node] ?? 0)))),
     nodes_truenodeids: Int32Array.from(each((tree, node) => tree.left[node] ?? 0)),
     nodes_falsenodeids: Int32Array.from(each((tree, node) => tree.right[node] ?? 0)),

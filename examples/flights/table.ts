@@ -64,7 +64,8 @@ export function taken(table: Table, rows: readonly number[] | Uint32Array): Tabl
 /** Tables with the same columns, one after the other. */
 export function joined(parts: readonly Table[]): Table {
   const [first, ...others] = parts;
-  if (first === undefined || others.length === 0) return first ?? { rows: 0, eventMs: new Float64Array(), columns: [], label: new Uint8Array() };
+  if (first === undefined || others.length === 0)
+    return first ?? { rows: 0, eventMs: new Float64Array(), columns: [], label: new Uint8Array() };
   const rows = parts.reduce((sum, part) => sum + part.rows, 0);
   const whole: Table = {
     rows,
@@ -97,11 +98,15 @@ async function readPart(path: string, features: Manifest["features"]): Promise<T
   const whole = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
   const scan = await parquetScan({
     file: { byteLength: whole.byteLength, slice: (start, end) => whole.slice(start, end) },
-    parsers: { timestampFromMilliseconds: Number, timestampFromMicroseconds: (micros: bigint) => Number(micros / 1000n) },
+    parsers: {
+      timestampFromMilliseconds: Number,
+      timestampFromMicroseconds: (micros: bigint) => Number(micros / 1000n),
+    },
   });
   const present = new Set(scan.metadata.schema.slice(1).map((element) => element.name));
   const read = async (column: string): Promise<unknown[]> => {
-    if (!present.has(column)) throw new Error(`${path}: column ${column} is missing; there are ${[...present].join(", ")}`);
+    if (!present.has(column))
+      throw new Error(`${path}: column ${column} is missing; there are ${[...present].join(", ")}`);
     const values: unknown[] = [];
     for (const { rowStart, rowEnd } of scan.ranges) {
       for (const value of await scan.readColumn({ column, rowStart, rowEnd })) values.push(value);
@@ -119,22 +124,33 @@ async function readPart(path: string, features: Manifest["features"]): Promise<T
         : { name, type, values: values.map(text(where(name))) },
     );
   }
-  return { rows: eventMs.length, eventMs, columns, label: Uint8Array.from(await read("label"), zeroOrOne(where("label"))) };
+  return {
+    rows: eventMs.length,
+    eventMs,
+    columns,
+    label: Uint8Array.from(await read("label"), zeroOrOne(where("label"))),
+  };
 }
 
 type Where = (row: number) => string;
 
-const finite = (where: Where) => (value: unknown, row: number): number => {
-  const number = typeof value === "bigint" || typeof value === "boolean" ? Number(value) : value;
-  if (typeof number === "number" && Number.isFinite(Math.fround(number))) return number;
-  throw new Error(`${where(row)}: expected a finite number, found ${String(value)}`);
-};
-const text = (where: Where) => (value: unknown, row: number): string => {
-  if (typeof value === "string") return value;
-  throw new Error(`${where(row)}: expected text, found ${String(value)}`);
-};
-const zeroOrOne = (where: Where) => (value: unknown, row: number): number => {
-  const number = Number(value);
-  if (value !== null && (number === 0 || number === 1)) return number;
-  throw new Error(`${where(row)}: expected 0 or 1, found ${String(value)}`);
-};
+const finite =
+  (where: Where) =>
+  (value: unknown, row: number): number => {
+    const number = typeof value === "bigint" || typeof value === "boolean" ? Number(value) : value;
+    if (typeof number === "number" && Number.isFinite(Math.fround(number))) return number;
+    throw new Error(`${where(row)}: expected a finite number, found ${String(value)}`);
+  };
+const text =
+  (where: Where) =>
+  (value: unknown, row: number): string => {
+    if (typeof value === "string") return value;
+    throw new Error(`${where(row)}: expected text, found ${String(value)}`);
+  };
+const zeroOrOne =
+  (where: Where) =>
+  (value: unknown, row: number): number => {
+    const number = Number(value);
+    if (value !== null && (number === 0 || number === 1)) return number;
+    throw new Error(`${where(row)}: expected 0 or 1, found ${String(value)}`);
+  };
