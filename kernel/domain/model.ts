@@ -2,7 +2,20 @@
 
 /** Datatypes of the Open Inference Protocol. */
 export const DATATYPES = [
-  "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64", "BYTES",
+  "BOOL",
+  "UINT8",
+  "UINT16",
+  "UINT32",
+  "UINT64",
+  "INT8",
+  "INT16",
+  "INT32",
+  "INT64",
+  "FP16",
+  "BF16",
+  "FP32",
+  "FP64",
+  "BYTES",
 ] as const;
 export type Datatype = (typeof DATATYPES)[number];
 
@@ -89,7 +102,13 @@ export type Description = {
   runResources: Resources;
   features: readonly Feature[];
   /** Which output is the score and, in a two-column output, that column 1 is the positive class. */
-  inference: { runtime: "onnx" | "image"; image?: string; signature?: Signature; scoreOutput?: string; example?: readonly Readonly<Record<string, number | string>>[] };
+  inference: {
+    runtime: "onnx" | "image";
+    image?: string;
+    signature?: Signature;
+    scoreOutput?: string;
+    example?: readonly Readonly<Record<string, number | string>>[];
+  };
   explainability: readonly string[];
   policy: Policy;
 };
@@ -97,7 +116,13 @@ export type Description = {
 /** Where a version came from. */
 export type Origin =
   | { kind: "upload" }
-  | { kind: "run"; run: string; trigger: "registration" | "drift" | "hand"; episode?: string; dataManifestSha256: string };
+  | {
+      kind: "run";
+      run: string;
+      trigger: "registration" | "drift" | "hand";
+      episode?: string;
+      dataManifestSha256: string;
+    };
 
 export type Version = {
   model: string;

@@ -83,7 +83,14 @@ export type DeploymentSpec = {
   offerExpiresMs: number;
 };
 export type DeploymentState =
-  | "Offered" | "Expired" | "Pending" | "Starting" | "Ready" | "Degraded" | "Releasing" | "Released";
+  | "Offered"
+  | "Expired"
+  | "Pending"
+  | "Starting"
+  | "Ready"
+  | "Degraded"
+  | "Releasing"
+  | "Released";
 export type DeploymentStatus = {
   state: DeploymentState;
   /** Why it is in this state; while Pending, what is missing, and the place in the queue. */
@@ -186,7 +193,15 @@ export type DataManifest = {
   changeMs: number;
 };
 
-export type RolloutStage = "Preparing" | "Shadow" | "Canary" | "Probation" | "Promoted" | "Rejected" | "RolledBack" | "Frozen";
+export type RolloutStage =
+  | "Preparing"
+  | "Shadow"
+  | "Canary"
+  | "Probation"
+  | "Promoted"
+  | "Rejected"
+  | "RolledBack"
+  | "Frozen";
 export type RolloutState = {
   id: string;
   model: string;
@@ -271,7 +286,14 @@ export type VerdictState = {
   rows: number;
   labelled: number;
   numbers: Readonly<Record<string, number>>;
-  features: { name: string; statistic: number; limit: number; drifting: boolean; fault: string; minimumEffect: number }[];
+  features: {
+    name: string;
+    statistic: number;
+    limit: number;
+    drifting: boolean;
+    fault: string;
+    minimumEffect: number;
+  }[];
   seq: number;
 };
 
