@@ -1,7 +1,7 @@
 // From a description file (YAML or JSON) to the message ModelDescription, strictly.
 // D1 The message is the only schema: names, types and nesting come from its descriptor.
 // D2 All problems are reported at once, each with line, column, field, what was expected and, for names, the nearest known one.
-// D3 The paper's ten field names mean the same as ours; giving both is a contradiction.
+// D3 The paper's ten field names and the lowerCamelCase forms mean the same as ours; giving two is a contradiction.
 import {
   create,
   type DescEnum,
@@ -73,15 +73,15 @@ function messageOf(walk: Walk, place: Place, schema: DescMessage): JsonValue {
     const at: Place = { field: join(place.field, key.name), node: key.node };
     const paper = place.field === "" ? PAPER_NAMES[key.name] : SHORT_NAMES[key.name];
     const name = paper ?? key.name;
-    const field = schema.fields.find((f) => f.name === name);
+    const field = schema.fields.find((f) => f.name === name || f.jsonName === name);
     if (field === undefined) {
       const known = place.field === "" ? [...namesOf(schema), ...Object.keys(PAPER_NAMES)] : namesOf(schema);
       problem(walk, at, `one of ${namesOf(schema).join(", ")}`, nearest(key.name, known));
       continue;
     }
-    const before = given.get(name);
+    const before = given.get(field.name);
     if (before !== undefined) problem(walk, at, `it once: ${before} already gave it`);
-    given.set(name, key.name);
+    given.set(field.name, key.name);
     if (pair.value === null || (isScalar(pair.value) && pair.value.value === null)) {
       problem(walk, at, `${expectedOf(field)}, not nothing`);
       continue;
