@@ -21,7 +21,7 @@ export const DEFAULT_SETTINGS: Settings = {
   l2: 1,
   bins: 128,
   category_smoothing: 200,
-  change_weight: 4,
+  change_weight: 16,
 };
 
 /** Losses on the held-out days, beside always saying the mean and saying the mean of the hour. */
@@ -41,13 +41,13 @@ export function trainOn(table: Table, settings: Settings, changeMs = 0): { fores
   const cut = holdoutStart(table);
   const fit = taken(table, range(0, cut));
   const held = taken(table, range(cut, table.rows));
-  const forest = boost(fit, weightsOf(fit, settings, changeMs), settings);
+  const forest = fitted(fit, settings, changeMs);
   const hour = hourlyTable(fit);
   const constant = new Float64Array(held.rows).fill(mean(fit.label));
   const hourly = Float64Array.from(held.eventMs, (ms, row) => hour(hourOf(held, row, ms)));
   const model = predict(forest, held.columns);
   return {
-    forest: boost(table, weightsOf(table, settings, changeMs), settings),
+    forest: fitted(table, settings, changeMs),
     metrics: {
       brier: brier(model, held.label),
       auc: auc(model, held.label),
@@ -60,6 +60,10 @@ export function trainOn(table: Table, settings: Settings, changeMs = 0): { fores
     },
   };
 }
+
+/** The forest alone, not judged. */
+export const fitted = (table: Table, settings: Settings, changeMs = 0): Forest =>
+  boost(table, weightsOf(table, settings, changeMs), settings);
 
 /** Reads settings; what is not given is as in `DEFAULT_SETTINGS`, what is not known is refused. */
 export function settingsFrom(given: Readonly<Record<string, unknown>>): Settings {
