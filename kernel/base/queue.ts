@@ -51,8 +51,10 @@ export class BoundedQueue<T> {
   async #offered(signal: AbortSignal | undefined): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting = resolve;
-    signal?.addEventListener("abort", () => resolve(), { once: true });
+    const onAbort = (): void => resolve();
+    signal?.addEventListener("abort", onAbort, { once: true });
     await promise;
+    signal?.removeEventListener("abort", onAbort);
   }
 }
 

@@ -242,6 +242,12 @@ export const FAULTS = {
     says: "internal error",
     fix: "the log of the service has the cause",
   },
+  "DM-6009": {
+    code: GRPC.FAILED_PRECONDITION,
+    retry: "never",
+    says: "a stream or bucket exists with other settings",
+    fix: "the message names the settings; another program uses the name, or it was made by hand",
+  },
   "DM-7001": {
     code: GRPC.UNIMPLEMENTED,
     retry: "never",

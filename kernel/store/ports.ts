@@ -13,10 +13,7 @@ export type Write =
   | { kind: "put"; key: string; value: Uint8Array }
   | { kind: "delete"; key: string; revision: number };
 
-export type WriteResult =
-  | { kind: "written"; revision: number }
-  | { kind: "stale"; key: string }
-  | { kind: "fenced" };
+export type WriteResult = { kind: "written"; revision: number } | { kind: "stale"; key: string } | { kind: "fenced" };
 
 /** Fence of the leader: the write holds only while `key` is still at `revision`. */
 export type Guard = { key: string; revision: number };
@@ -36,9 +33,12 @@ export interface StateStore {
   /** All entries whose key starts with `prefix`, in key order. */
   list(prefix: string, signal?: AbortSignal): Promise<Entry[]>;
   write(write: Write, guard?: Guard): Promise<WriteResult>;
-  /** All or nothing, at most 1,000 writes; `guard` is checked in the same transaction. */
+  /**
+   * All or nothing, at most 1,000 writes (999 with a guard) of different keys; `guard` is checked in the same transaction and must not be among them.
+   * `revision` is that of the last write; the others have the revisions just below it, in order.
+   */
   batch(writes: readonly Write[], guard?: Guard): Promise<WriteResult>;
-  /** A snapshot of `prefix`, `synced`, then changes; survives reconnects, never goes silently stale (W1). */
+  /** A snapshot of `prefix` (in order of revision), `synced`, then changes; a slow reader may miss revisions of a key, never its newest; survives reconnects, never goes silently stale (W1). */
   watch(prefix: string, signal: AbortSignal): AsyncIterable<WatchEvent>;
   close(): Promise<void>;
 }
