@@ -1,29 +1,36 @@
 // Files and folders of a description become blobs of the mesh.
 // U1 A folder becomes a tree blob: canonical JSON of relative paths and hashes; the same folder gives the same hash.
 // U2 At most 1,000 files and 64 MiB; node_modules, hidden files, Python caches and Parquet data are left out.
+import type { Client } from "@connectrpc/connect";
 import { open, readFile, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { canonicalJson } from "#kernel/base/bytes.ts";
 import { MeshError } from "#kernel/fault/error.ts";
 import type { ModelDescription } from "#proto/driftmesh/v1/model_pb.ts";
-import type { Clients } from "./clients.ts";
+import type { Registry } from "#proto/driftmesh/v1/registry_pb.ts";
+
+type RegistryClient = Client<typeof Registry>;
 
 const CHUNK_BYTES = 1 << 20;
 const TREE_BYTES_MAX = 64 << 20;
 const TREE_FILES_MAX = 1000;
 
 /** Uploads what the description names by path (relative to its own file) and fills in the hashes. */
-export async function uploadParts(clients: Clients, description: ModelDescription, file: string): Promise<void> {
+export async function uploadParts(
+  registry: RegistryClient,
+  description: ModelDescription,
+  file: string,
+): Promise<void> {
   const folder = dirname(resolve(file));
   const code = description.trainCode;
   if (code !== undefined && code.folder !== "") {
-    code.treeSha256 = await uploadTree(clients, inside(folder, code.folder, "train_code.folder"));
+    code.treeSha256 = await uploadTree(registry, inside(folder, code.folder, "train_code.folder"));
     code.folder = basename(resolve(folder, code.folder));
   }
   const training = description.trainingData;
   if (training !== undefined && training.file !== "") {
     training.sha256 = await uploadFile(
-      clients,
+      registry,
       inside(folder, training.file, "training_data.file"),
       "training_data.file",
     );
@@ -32,19 +39,19 @@ export async function uploadParts(clients: Clients, description: ModelDescriptio
   const inference = description.inference;
   if (inference !== undefined && inference.artifact !== "") {
     const path = inside(folder, inference.artifact, "inference.artifact");
-    inference.artifactSha256 = await uploadFile(clients, path, "inference.artifact");
+    inference.artifactSha256 = await uploadFile(registry, path, "inference.artifact");
     inference.artifact = basename(inference.artifact);
   }
 }
 
 /** Streams a file into the mesh; its hash. */
-export async function uploadFile(clients: Clients, path: string, field: string): Promise<string> {
+export async function uploadFile(registry: RegistryClient, path: string, field: string): Promise<string> {
   const found = await stat(path).catch(() => undefined);
   if (found?.isFile() !== true) {
     const description = `a file that exists, not ${path}`;
     throw new MeshError("DM-1004", `${field}: ${description}`, { violations: [{ field, description }] });
   }
-  const response = await clients.registry.uploadBlob(chunksOf(path));
+  const response = await registry.uploadBlob(chunksOf(path));
   return response.sha256;
 }
 
@@ -58,15 +65,15 @@ async function* chunksOf(path: string): AsyncGenerator<{ chunk: Uint8Array<Array
   }
 }
 
-async function uploadBytes(clients: Clients, content: Uint8Array<ArrayBuffer>): Promise<string> {
+async function uploadBytes(registry: RegistryClient, content: Uint8Array<ArrayBuffer>): Promise<string> {
   const chunks = (async function* () {
     for (let at = 0; at < Math.max(1, content.length); at += CHUNK_BYTES)
       yield { chunk: content.subarray(at, at + CHUNK_BYTES) };
   })();
-  return (await clients.registry.uploadBlob(chunks)).sha256;
+  return (await registry.uploadBlob(chunks)).sha256;
 }
 
-async function uploadTree(clients: Clients, folder: string): Promise<string> {
+async function uploadTree(registry: RegistryClient, folder: string): Promise<string> {
   const paths = await treePaths(folder);
   if (paths.length === 0) throw new MeshError("DM-1004", `train_code.folder: ${folder} holds no file`);
   let bytes = 0;
@@ -76,10 +83,10 @@ async function uploadTree(clients: Clients, folder: string): Promise<string> {
     bytes += content.length;
     if (bytes > TREE_BYTES_MAX) throw new MeshError("DM-1004", `train_code.folder: ${folder} holds more than 64 MiB`);
     const mode = ((await stat(path)).mode & 0o111) === 0 ? 0o644 : 0o755;
-    const sha256 = await uploadBytes(clients, new Uint8Array(content));
+    const sha256 = await uploadBytes(registry, new Uint8Array(content));
     files.push({ path: relative(folder, path).split(sep).join("/"), sha256, mode });
   }
-  return uploadBytes(clients, new TextEncoder().encode(canonicalJson({ format: 1, files })));
+  return uploadBytes(registry, new TextEncoder().encode(canonicalJson({ format: 1, files })));
 }
 
 const LEFT_OUT = /^(\.|node_modules$|__pycache__$)|\.(pyc|parquet)$|\.test\.ts$/;

@@ -94,7 +94,11 @@ async function tell(mesh: Mesh, event: TruthsEvent, { ids, result }: Book): Prom
     if (known === undefined) return [];
     ids.delete(key);
     known.answered.label = event.labels[i] ?? 0;
-    const label = { row: known.row, value: event.labels[i] ?? 0, eventTimeMs: BigInt(Math.round(event.knownMs[i] ?? 0)) };
+    const label = {
+      row: known.row,
+      value: event.labels[i] ?? 0,
+      eventTimeMs: BigInt(Math.round(event.knownMs[i] ?? 0)),
+    };
     return [
       { ...label, inferenceId: known.mesh },
       { ...label, inferenceId: known.pinned },
@@ -105,22 +109,34 @@ async function tell(mesh: Mesh, event: TruthsEvent, { ids, result }: Book): Prom
   result.labels += labels.length / 2;
 }
 
+const cellsOf = (column: Column | undefined): (number | string)[] =>
+  column === undefined ? [] : column.type === "number" ? Array.from(column.values) : [...column.values];
 const cellAt = (column: Column, i: number): number | string => column.values[i] ?? "";
 
 /** A request of many rows, one tensor per feature, with the event time of each row. */
-export function requestOf(columns: readonly Column[], eventMs: ArrayLike<number>): MessageInitShape<typeof ModelInferRequestSchema> {
+export function requestOf(
+  columns: readonly Column[],
+  eventMs: ArrayLike<number>,
+): MessageInitShape<typeof ModelInferRequestSchema> {
   const rows = BigInt(eventMs.length);
   const encoder = new TextEncoder();
   return {
     parameters: {
-      driftmesh_event_time: { parameterChoice: { case: "stringParam", value: Array.from(eventMs, Math.round).join(",") } },
+      driftmesh_event_time: {
+        parameterChoice: { case: "stringParam", value: Array.from(eventMs, (at) => Math.round(at)).join(",") },
+      },
     },
     inputs: FEATURES.map((feature, i) => {
-      const cells: (number | string)[] = Array.from(columns[i]?.values ?? []);
+      const cells = cellsOf(columns[i]);
       const shape = [rows, 1n];
       return feature.type === "number"
         ? { name: feature.name, datatype: "FP32", shape, contents: { fp32Contents: cells.map(Number) } }
-        : { name: feature.name, datatype: "BYTES", shape, contents: { bytesContents: cells.map((c) => encoder.encode(String(c))) } };
+        : {
+            name: feature.name,
+            datatype: "BYTES",
+            shape,
+            contents: { bytesContents: cells.map((c) => encoder.encode(String(c))) },
+          };
     }),
   };
 }

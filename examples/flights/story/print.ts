@@ -23,7 +23,9 @@ export function createPrinter(nowMs: () => number): Printer {
     table: (head, rows) => {
       const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => (row[i] ?? "").length)));
       for (const row of [head, ...rows])
-        write(`              ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join("  ")}`);
+        write(
+          `              ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join("  ")}`,
+        );
     },
     holds: (condition, claim) => {
       write(`[${seconds()}]    ${condition ? "holds" : "FAILS"}: ${claim}`);

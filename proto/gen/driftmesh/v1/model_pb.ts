@@ -240,11 +240,15 @@ export type Feature = Message<"driftmesh.v1.Feature"> & {
   name: string;
 
   /**
+   * number or category.
+   *
    * @generated from field: driftmesh.v1.FeatureType type = 2;
    */
   type: FeatureType;
 
   /**
+   * What it means, for people.
+   *
    * @generated from field: string description = 3;
    */
   description: string;
@@ -330,6 +334,8 @@ export const InferenceSchema: GenMessage<Inference> = /*@__PURE__*/
  */
 export type TensorSpec = Message<"driftmesh.v1.TensorSpec"> & {
   /**
+   * Name of the tensor.
+   *
    * @generated from field: string name = 1;
    */
   name: string;
