@@ -3,6 +3,7 @@
 // T2 What cannot be learned from is refused with file, column and row: NaN, infinity, a missing value, a label other than 0 and 1.
 // T3 Rows are in order of event time (stable), whatever the order of the files; rows of excluded blocks are left out.
 import { readFile } from "node:fs/promises";
+import { zstdDecompressSync } from "node:zlib";
 import { parquetScan } from "hyparquet";
 
 export type Column =
@@ -98,6 +99,7 @@ async function readPart(path: string, features: Manifest["features"]): Promise<T
   const whole = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
   const scan = await parquetScan({
     file: { byteLength: whole.byteLength, slice: (start, end) => whole.slice(start, end) },
+    compressors: { ZSTD: (packed) => zstdDecompressSync(packed) },
     parsers: {
       timestampFromMilliseconds: Number,
       timestampFromMicroseconds: (micros: bigint) => Number(micros / 1000n),
