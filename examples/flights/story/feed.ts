@@ -1,24 +1,16 @@
 // Replays flights at a constant pace: asks both deployments about the same rows, later tells both the truth.
 // R1 Never waits for a verdict: only for its own calls and for its own clock.
-// R2 Every answer is kept under the flight's key, so that the pay-off is computed from answers and truths alone.
+// R2 Every answer goes to the recorder, so that the pay-off is computed from answers and truths alone.
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { ModelInferRequestSchema, type ModelInferResponse } from "#proto/inference/grpc_service_pb.ts";
+import { type ModelInferRequestSchema, type ModelInferResponse } from "#proto/inference/grpc_service_pb.ts";
 import { DAY0_MS, DAY_MS, type Flights } from "../dataset.ts";
 import { FEATURES, type Asked, type Story } from "../features.ts";
+import type { Recorder } from "../policies.ts";
 import { replay, type RowsEvent, type TruthsEvent } from "../replay.ts";
 import type { Column } from "../table.ts";
 import type { Mesh } from "./mesh.ts";
 
-/** One row as the client knows it. `columns` are the features as sent, in the order of FEATURES. */
-export type Answered = {
-  key: number;
-  eventMs: number;
-  features: readonly (number | string)[];
-  mesh: number;
-  pinned: number;
-  version: number;
-  label: number | undefined;
-};
+const WINDOW_MINUTES = 30;
 
 export type FeedOptions = {
   flights: Flights;
@@ -30,6 +22,7 @@ export type FeedOptions = {
   /** model_name of the deployment that follows the champion, and of the pinned one. */
   follows: string;
   pinned: string;
+  recorder: Recorder;
   /** Monotonic ms, and a way to wait. */
   nowMs: () => number;
   sleep: (ms: number) => Promise<void>;
@@ -37,106 +30,83 @@ export type FeedOptions = {
   onDay: (day: number) => boolean;
 };
 
-export type FeedResult = { rows: Answered[]; requests: number; labels: number; seconds: number; slowestLagMs: number };
+export type FeedResult = { rows: number; requests: number; labels: number; seconds: number; lagMs: number; toDay: number };
 
-type Ids = { mesh: string; pinned: string; row: number; answered: Answered };
+type Asking = { mesh: string; pinned: string; row: number };
+type Book = { ids: Map<number, Asking>; result: FeedResult; recorder: Recorder };
 
 /** Plays the story through the mesh; resolves when the last truth has been told or `onDay` says stop. */
 export async function feed(mesh: Mesh, options: FeedOptions): Promise<FeedResult> {
-  const ids = new Map<number, Ids>();
-  const result: FeedResult = { rows: [], requests: 0, labels: 0, seconds: 0, slowestLagMs: 0 };
+  const result: FeedResult = { rows: 0, requests: 0, labels: 0, seconds: 0, lagMs: 0, toDay: options.fromDay };
+  const book: Book = { ids: new Map(), result, recorder: options.recorder };
   const startMs = options.nowMs();
   const firstMs = DAY0_MS + options.fromDay * DAY_MS;
-  let day = options.fromDay;
-  for (const event of replay(options.flights, { ...options, windowMinutes: 30 })) {
-    const dueMs = startMs + (event.atMs - firstMs) / options.speed;
-    const aheadMs = dueMs - options.nowMs();
+  const { flights, asked, story, fromDay, toDay } = options;
+  for (const event of replay(flights, { asked, story, fromDay, toDay, windowMinutes: WINDOW_MINUTES })) {
+    const aheadMs = startMs + (event.atMs - firstMs) / options.speed - options.nowMs();
     if (aheadMs > 1) await options.sleep(aheadMs);
-    else result.slowestLagMs = Math.max(result.slowestLagMs, -aheadMs);
-    const eventDay = Math.floor((event.atMs - DAY0_MS) / DAY_MS);
-    if (eventDay > day && options.onDay((day = eventDay))) break;
-    if (event.kind === "rows") await ask(mesh, options, event, { ids, result });
-    else await tell(mesh, event, { ids, result });
+    else result.lagMs = Math.max(result.lagMs, -aheadMs);
+    const day = Math.floor((event.atMs - DAY0_MS) / DAY_MS);
+    if (day > result.toDay) {
+      result.toDay = day;
+      if (options.onDay(day)) break;
+    }
+    if (event.kind === "rows") await ask(mesh, options, event, book);
+    else await tell(mesh, event, book);
   }
   result.seconds = (options.nowMs() - startMs) / 1000;
   return result;
 }
 
-type Book = { ids: Map<number, Ids>; result: FeedResult };
-
-async function ask(mesh: Mesh, options: FeedOptions, event: RowsEvent, { ids, result }: Book): Promise<void> {
+async function ask(mesh: Mesh, options: FeedOptions, event: RowsEvent, book: Book): Promise<void> {
   const request = requestOf(event.columns, event.eventMs);
   const [followed, pinned] = await Promise.all([
     mesh.inference.modelInfer({ ...request, modelName: options.follows }),
     mesh.inference.modelInfer({ ...request, modelName: options.pinned }),
   ]);
-  result.requests += 2;
   const ours = scoresOf(followed);
   const theirs = scoresOf(pinned);
-  event.keys.forEach((key, i) => {
-    const answered: Answered = {
-      key,
-      eventMs: event.eventMs[i] ?? 0,
-      features: event.columns.map((column) => cellAt(column, i)),
-      mesh: ours.scores[i] ?? Number.NaN,
-      pinned: theirs.scores[i] ?? Number.NaN,
-      version: ours.version,
-      label: undefined,
-    };
-    result.rows.push(answered);
-    ids.set(key, { mesh: ours.id, pinned: theirs.id, row: i, answered });
-  });
+  book.result.requests += 2;
+  book.result.rows += event.keys.length;
+  book.recorder.answered(event, { mesh: ours.scores, pinned: theirs.scores });
+  event.keys.forEach((key, row) => book.ids.set(key, { mesh: ours.id, pinned: theirs.id, row }));
 }
 
-async function tell(mesh: Mesh, event: TruthsEvent, { ids, result }: Book): Promise<void> {
+async function tell(mesh: Mesh, event: TruthsEvent, book: Book): Promise<void> {
   const labels = [...event.keys].flatMap((key, i) => {
-    const known = ids.get(key);
-    if (known === undefined) return [];
-    ids.delete(key);
-    known.answered.label = event.labels[i] ?? 0;
-    const label = {
-      row: known.row,
-      value: event.labels[i] ?? 0,
-      eventTimeMs: BigInt(Math.round(event.knownMs[i] ?? 0)),
-    };
+    const asking = book.ids.get(key);
+    if (asking === undefined) return [];
+    book.ids.delete(key);
+    const eventTimeMs = BigInt(Math.round(event.knownMs[i] ?? 0));
+    const label = { row: asking.row, value: event.labels[i] ?? 0, eventTimeMs };
     return [
-      { ...label, inferenceId: known.mesh },
-      { ...label, inferenceId: known.pinned },
+      { ...label, inferenceId: asking.mesh },
+      { ...label, inferenceId: asking.pinned },
     ];
   });
   if (labels.length === 0) return;
   await mesh.feedback.sendLabels({ labels });
-  result.labels += labels.length / 2;
+  book.recorder.told(event);
+  book.result.labels += labels.length / 2;
 }
-
-const cellsOf = (column: Column | undefined): (number | string)[] =>
-  column === undefined ? [] : column.type === "number" ? Array.from(column.values) : [...column.values];
-const cellAt = (column: Column, i: number): number | string => column.values[i] ?? "";
 
 /** A request of many rows, one tensor per feature, with the event time of each row. */
 export function requestOf(
   columns: readonly Column[],
   eventMs: ArrayLike<number>,
 ): MessageInitShape<typeof ModelInferRequestSchema> {
-  const rows = BigInt(eventMs.length);
+  const shape = [BigInt(eventMs.length), 1n];
   const encoder = new TextEncoder();
+  const times = Array.from(eventMs, (at) => Math.round(at)).join(",");
   return {
-    parameters: {
-      driftmesh_event_time: {
-        parameterChoice: { case: "stringParam", value: Array.from(eventMs, (at) => Math.round(at)).join(",") },
-      },
-    },
-    inputs: FEATURES.map((feature, i) => {
-      const cells = cellsOf(columns[i]);
-      const shape = [rows, 1n];
-      return feature.type === "number"
-        ? { name: feature.name, datatype: "FP32", shape, contents: { fp32Contents: cells.map(Number) } }
-        : {
-            name: feature.name,
-            datatype: "BYTES",
-            shape,
-            contents: { bytesContents: cells.map((c) => encoder.encode(String(c))) },
-          };
+    parameters: { driftmesh_event_time: { parameterChoice: { case: "stringParam", value: times } } },
+    inputs: FEATURES.map(({ name }, i) => {
+      const column = columns[i];
+      if (column?.type === "category") {
+        const bytesContents = column.values.map((text) => encoder.encode(text));
+        return { name, datatype: "BYTES", shape, contents: { bytesContents } };
+      }
+      return { name, datatype: "FP32", shape, contents: { fp32Contents: Array.from(column?.values ?? []) } };
     }),
   };
 }
