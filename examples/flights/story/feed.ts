@@ -30,7 +30,14 @@ export type FeedOptions = {
   onDay: (day: number) => boolean;
 };
 
-export type FeedResult = { rows: number; requests: number; labels: number; seconds: number; lagMs: number; toDay: number };
+export type FeedResult = {
+  rows: number;
+  requests: number;
+  labels: number;
+  seconds: number;
+  lagMs: number;
+  toDay: number;
+};
 
 type Asking = { mesh: string; pinned: string; row: number };
 type Book = { ids: Map<number, Asking>; result: FeedResult; recorder: Recorder };

@@ -74,13 +74,19 @@ function withheldText(o: Order): string {
 }
 
 function runText(r: Run): string {
-  const phase = Object.entries(RunPhase).find(([, value]) => value === r.phase)?.[0]?.toLowerCase() ?? "";
+  const phase =
+    Object.entries(RunPhase)
+      .find(([, value]) => value === r.phase)?.[0]
+      ?.toLowerCase() ?? "";
   const made = r.version > 0 ? ` made version ${r.version}` : "";
   return `run ${r.id} (${r.trigger}) ${phase}${made}${r.reason === "" ? "" : `: ${r.reason}`}`;
 }
 
 function rolloutText(r: Rollout): string {
-  const stage = Object.entries(RolloutStage).find(([, value]) => value === r.stage)?.[0]?.toLowerCase() ?? "";
+  const stage =
+    Object.entries(RolloutStage)
+      .find(([, value]) => value === r.stage)?.[0]
+      ?.toLowerCase() ?? "";
   const numbers = Object.entries(r.numbers).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`);
   return `rollout of version ${r.challenger} is in ${stage}: ${[r.reason, ...numbers].filter((t) => t !== "").join(", ")}`;
 }

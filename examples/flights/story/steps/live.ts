@@ -18,8 +18,12 @@ export async function live(world: World): Promise<void> {
   const { print, mesh, options } = world;
   const { every, offset, changeDay, faultDay } = options;
   print.chapter("Infer and tell the truth: the flights of day 28 on, at a constant pace");
-  print.line(`the client breaks its lateness features on days ${faultDay}-${faultDay + FAULT.days - 1} (percent instead of fractions)`);
-  print.line(`the client makes flights before 11:00 20 minutes later from day ${changeDay} on; the mesh is told neither`);
+  print.line(
+    `the client breaks its lateness features on days ${faultDay}-${faultDay + FAULT.days - 1} (percent instead of fractions)`,
+  );
+  print.line(
+    `the client makes flights before 11:00 20 minutes later from day ${changeDay} on; the mesh is told neither`,
+  );
   let day = HISTORY_DAYS;
   const watcher = new AbortController();
   const watching = watch(world, () => day, watcher.signal);
@@ -41,7 +45,15 @@ export async function live(world: World): Promise<void> {
       if (hand === undefined && rolloutsOf(world).some((r) => r.stage === RolloutStage.PROMOTED)) {
         print.line(`day ${today}: a run is ordered by hand, with nothing new to learn`);
         const shadow = String(HAND_SHADOW_DAYS);
-        hand = mesh.cli("retrain", MODEL, "--reason", "by hand, after the promotion", "--shadow-days", shadow, "--no-wait");
+        hand = mesh.cli(
+          "retrain",
+          MODEL,
+          "--reason",
+          "by hand, after the promotion",
+          "--shadow-days",
+          shadow,
+          "--no-wait",
+        );
       }
       return today > options.toDay && settled(world);
     },
@@ -51,8 +63,12 @@ export async function live(world: World): Promise<void> {
   watcher.abort();
   await watching;
   const { rows, requests, labels, seconds, lagMs, toDay } = world.fed;
-  print.line(`${rows} rows in ${requests} requests and ${labels} truths to both deployments, days ${HISTORY_DAYS}-${toDay}, in ${seconds.toFixed(1)} s`);
-  print.line(`${Math.round((2 * rows) / seconds)} rows/s answered; the replayer was at most ${Math.round(lagMs)} ms behind its clock`);
+  print.line(
+    `${rows} rows in ${requests} requests and ${labels} truths to both deployments, days ${HISTORY_DAYS}-${toDay}, in ${seconds.toFixed(1)} s`,
+  );
+  print.line(
+    `${Math.round((2 * rows) / seconds)} rows/s answered; the replayer was at most ${Math.round(lagMs)} ms behind its clock`,
+  );
 }
 
 /** Is the story told: a run by hand judged? */
@@ -60,7 +76,9 @@ function settled(world: World): boolean {
   const hand = [...world.seen.runs.values()].find((r) => r.trigger === "hand");
   if (hand === undefined) return false;
   if (hand.phase === RunPhase.FAILED) return true;
-  return rolloutsOf(world).some((r) => r.run === hand.id && r.stage >= RolloutStage.PROMOTED && r.stage <= RolloutStage.ROLLED_BACK);
+  return rolloutsOf(world).some(
+    (r) => r.run === hand.id && r.stage >= RolloutStage.PROMOTED && r.stage <= RolloutStage.ROLLED_BACK,
+  );
 }
 
 async function watch(world: World, day: () => number, signal: AbortSignal): Promise<void> {
@@ -77,15 +95,21 @@ export function storms({ print, seen }: World): void {
   const episodes = [...seen.episodes.values()].filter(
     (e) => e.class !== "quality" && dayOf(e.fromTime) <= STORMS.toDay && dayOf(e.fromTime) >= STORMS.fromDay - 7,
   );
-  for (const e of episodes) print.line(`episode ${e.class}, days ${dayOf(e.fromTime)}-${dayOf(e.toTime)}: ${e.closedAs}`);
-  print.holds(episodes.length > 0 && episodes.every((e) => e.closedAs === "transient"), "each episode of the storms closed as transient");
+  for (const e of episodes)
+    print.line(`episode ${e.class}, days ${dayOf(e.fromTime)}-${dayOf(e.toTime)}: ${e.closedAs}`);
+  print.holds(
+    episodes.length > 0 && episodes.every((e) => e.closedAs === "transient"),
+    "each episode of the storms closed as transient",
+  );
   const orders = [...seen.orders.values()].filter((o) => o.withheld === "" && dayOf(o.eventTime) <= STORMS.toDay);
   print.holds(orders.length === 0, "no run was ordered");
 }
 
 export function brokenFeed({ print, seen, options }: World): void {
   const { faultDay, changeDay } = options;
-  print.chapter(`A broken feed on days ${faultDay}-${faultDay + FAULT.days - 1} is a fault of the data, not a reason to retrain`);
+  print.chapter(
+    `A broken feed on days ${faultDay}-${faultDay + FAULT.days - 1} is a fault of the data, not a reason to retrain`,
+  );
   const faults = [...seen.episodes.values()].filter((e) => e.class === "quality");
   for (const e of faults) {
     const causes = e.causes.map((c) => `${c.feature} ${c.kind} ${Number(c.value.toPrecision(3))}`);
@@ -95,9 +119,15 @@ export function brokenFeed({ print, seen, options }: World): void {
   print.holds(overlaps, "an episode of class quality began within the fault");
   const withheld = [...seen.orders.values()].filter((o) => o.withheld !== "");
   for (const o of withheld)
-    print.line(`withheld: ${o.withheld}; ${Object.entries(o.evidence).map(([name, value]) => `${name} ${value}`).join(", ")}`);
+    print.line(
+      `withheld: ${o.withheld}; ${Object.entries(o.evidence)
+        .map(([name, value]) => `${name} ${value}`)
+        .join(", ")}`,
+    );
   print.holds(withheld.length > 0, "the withheld order stands in the record with its evidence");
-  const given = [...seen.orders.values()].filter((o) => o.withheld === "" && o.by === "policy" && dayOf(o.eventTime) < Math.max(changeDay, faultDay + FAULT.days));
+  const given = [...seen.orders.values()].filter(
+    (o) => o.withheld === "" && o.by === "policy" && dayOf(o.eventTime) < Math.max(changeDay, faultDay + FAULT.days),
+  );
   print.holds(changeDay <= faultDay + FAULT.days || given.length === 0, "no run was ordered before the change");
 }
 
@@ -105,20 +135,30 @@ export function changedWorld({ print, seen, options }: World): void {
   const { changeDay } = options;
   print.chapter(`The world changes on day ${changeDay}: found, retrained, tried in shadow, promoted`);
   const confirmed = [...seen.episodes.values()].filter((e) => e.retrain && dayOf(e.confirmTime) >= changeDay);
-  for (const e of confirmed) print.line(`episode ${e.class} from day ${dayOf(e.fromTime)}, confirmed day ${dayOf(e.confirmTime)}`);
+  for (const e of confirmed)
+    print.line(`episode ${e.class} from day ${dayOf(e.fromTime)}, confirmed day ${dayOf(e.confirmTime)}`);
   print.holds(confirmed.length > 0, "an episode was confirmed after the change, none with a retraining before");
   const order = [...seen.orders.values()].find((o) => o.by === "policy" && o.withheld === "");
-  print.holds(order !== undefined && dayOf(order.eventTime) >= changeDay, "the policy's first order came after the change");
+  print.holds(
+    order !== undefined && dayOf(order.eventTime) >= changeDay,
+    "the policy's first order came after the change",
+  );
   const drift = [...seen.runs.values()].filter((r) => r.trigger === "drift" && r.phase === RunPhase.SUCCEEDED);
   print.holds(drift.length > 0, `a run made version ${drift[0]?.version ?? 0}`);
   const promoted = rolloutsIn(seen.rollouts).find((r) => drift.some((run) => run.id === r.run));
   if (promoted !== undefined) print.line(`rollout: ${numbersText(promoted)}`);
-  print.holds(promoted?.stage === RolloutStage.PROMOTED, "its challenger was promoted on paired evidence and kept after probation");
+  print.holds(
+    promoted?.stage === RolloutStage.PROMOTED,
+    "its challenger was promoted on paired evidence and kept after probation",
+  );
   print.holds((promoted?.numbers["mean_gain"] ?? 0) > 0, "its mean gain in Brier is above 0");
   const hand = [...seen.runs.values()].find((r) => r.trigger === "hand");
   const judged = rolloutsIn(seen.rollouts).find((r) => r.run === hand?.id);
   if (judged !== undefined) print.line(`the run by hand: ${judged.reason}; ${numbersText(judged)}`);
-  print.holds(judged?.stage === RolloutStage.REJECTED, "the run ordered by hand afterwards is not better and is rejected");
+  print.holds(
+    judged?.stage === RolloutStage.REJECTED,
+    "the run ordered by hand afterwards is not better and is rejected",
+  );
 }
 
 const rolloutsOf = (world: World): Rollout[] => rolloutsIn(world.seen.rollouts);

@@ -13,7 +13,10 @@ export async function register(world: World): Promise<void> {
   const { print, mesh, options } = world;
   print.chapter("Register: a description with ten fields; the mesh trains version 1 on days 0-27");
   const folder = join(mkdtempSync(join(tmpdir(), "driftmesh-flights-")), "flights");
-  cpSync(join(EXAMPLES, "flights"), folder, { recursive: true, filter: (path) => !/\/(story|\.cache|node_modules)$/.test(path) });
+  cpSync(join(EXAMPLES, "flights"), folder, {
+    recursive: true,
+    filter: (path) => !/\/(story|\.cache|node_modules)$/.test(path),
+  });
   const rows = await writeHistory(join(folder, ".cache/history.parquet"), options);
   const registered = await mesh.cli("register", join(folder, "model.yaml"), "--request-id", "story-flights");
   const metric = (name: string): number => numberAt(registered, "run", "metrics", name);
@@ -26,9 +29,15 @@ export async function register(world: World): Promise<void> {
       ["an hourly table", figure(metric("brier_hourly")), figure(metric("auc_hourly"))],
     ],
   );
-  const beats = (name: string): boolean => metric("brier") < metric(`brier_${name}`) && metric("auc") > metric(`auc_${name}`);
+  const beats = (name: string): boolean =>
+    metric("brier") < metric(`brier_${name}`) && metric("auc") > metric(`auc_${name}`);
   print.holds(beats("constant") && beats("hourly"), "the model beats the constant and the hourly table");
-  const second = await mesh.cli("register", join(EXAMPLES, "flight-minutes/model.yaml"), "--request-id", "story-minutes");
+  const second = await mesh.cli(
+    "register",
+    join(EXAMPLES, "flight-minutes/model.yaml"),
+    "--request-id",
+    "story-minutes",
+  );
   print.line(`second model: flight-minutes, version ${numberAt(second, "run", "version")}, from a file`);
 }
 
@@ -36,13 +45,28 @@ export async function discover(world: World): Promise<void> {
   const { print, mesh } = world;
   print.chapter("Discover: what do I need, who does it, and why not the others");
   const found = await mesh.cli(
-    "find", "--kind", "binary-classification", "--metric", "auc=0.65", "--memory", "512Mi", "--cpu", "1", "--explain", "occlusion",
-    ...["hour", "weekday", "distance", "late_everywhere", "late_at_origin", "late_into_origin"].flatMap((f) => ["--feature", `${f}:number`]),
+    "find",
+    "--kind",
+    "binary-classification",
+    "--metric",
+    "auc=0.65",
+    "--memory",
+    "512Mi",
+    "--cpu",
+    "1",
+    "--explain",
+    "occlusion",
+    ...["hour", "weekday", "distance", "late_everywhere", "late_at_origin", "late_into_origin"].flatMap((f) => [
+      "--feature",
+      `${f}:number`,
+    ]),
     ...["origin", "destination"].flatMap((f) => ["--feature", `${f}:category`]),
   );
   const list = (name: string): Json[] => (Array.isArray(found[name]) ? (found[name] as Json[]) : []);
   for (const match of list("matches"))
-    print.line(`match ${textAt(match, "model")}:${numberAt(match, "version")} (${numberAt(match, "score").toFixed(2)}): ${(match["reasons"] as string[]).join("; ")}`);
+    print.line(
+      `match ${textAt(match, "model")}:${numberAt(match, "version")} (${numberAt(match, "score").toFixed(2)}): ${(match["reasons"] as string[]).join("; ")}`,
+    );
   for (const other of list("nonMatches"))
     print.line(`no match ${textAt(other, "model")}: ${(other["reasons"] as string[]).join("; ")}`);
   print.holds(textAt(list("matches")[0] ?? {}, "model") === MODEL, "the best match is flight-delay");
@@ -67,7 +91,10 @@ export async function deploy(world: World): Promise<void> {
   world.follows = offer.id;
   const pinned = await mesh.cli("deploy", `${MODEL}:1`, "--request-id", "story-pinned");
   world.pinned = textAt(pinned, "id");
-  print.holds(world.follows !== world.pinned && world.pinned !== "", `both are Ready: ${world.follows}, ${world.pinned} (pinned)`);
+  print.holds(
+    world.follows !== world.pinned && world.pinned !== "",
+    `both are Ready: ${world.follows}, ${world.pinned} (pinned)`,
+  );
 }
 
 const figure = (value: number): string => value.toFixed(4);
