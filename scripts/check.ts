@@ -1,7 +1,10 @@
 // `npm run check`: format, lint, types, layers, habits, dead code, proto, generated code. Prints what broke and how long it took.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { dockerfileProblems } from "./dockerfile.ts";
 import { layerProblems } from "./layers.ts";
 import { run, type Ended } from "./run.ts";
-import { sources } from "./sources.ts";
+import { ROOT, sources } from "./sources.ts";
 import { tidyProblems } from "./tidy.ts";
 
 const steps: Promise<Ended>[] = [
@@ -25,7 +28,9 @@ process.exit(ended.every((step) => step.code === 0) ? 0 : 1);
 async function own(): Promise<Ended> {
   const started = performance.now();
   const files = sources();
-  const problems = [...layerProblems(files), ...tidyProblems(files)];
+  const dockerfile = "deploy/docker/Dockerfile";
+  const image = { path: dockerfile, text: readFileSync(join(ROOT, dockerfile), "utf8") };
+  const problems = [...layerProblems(files), ...tidyProblems(files), ...dockerfileProblems(image)];
   const output = problems.map((p) => `${p.path}:${p.line} ${p.says}`).join("\n");
   const seconds = (performance.now() - started) / 1000;
   return Promise.resolve({ name: "layers and habits", code: problems.length === 0 ? 0 : 1, output, seconds });
