@@ -90,18 +90,10 @@ async function live(
   stack.defer(() => lifeline.abort());
   if (settings.socket !== undefined && settings.child !== undefined) {
     const { child, socket } = settings;
-    const held = holdLifeline({
-      socket,
-      child,
-      pid: process.pid,
-      state,
-      clock: systemClock,
-      log,
-      signal: lifeline.signal,
-    });
-    void held.then((released) => {
-      if (released.kind === "drain") asked.resolve({ graceMs: released.graceMs || GRACE_MS, why: "agent" });
-      if (released.kind === "orphaned") asked.resolve({ graceMs: GRACE_MS, why: "agent gone" });
+    const onDrain = (graceMs: number): void => asked.resolve({ graceMs: graceMs || GRACE_MS, why: "agent" });
+    const rim = { clock: systemClock, log, signal: lifeline.signal };
+    void holdLifeline({ socket, child, pid: process.pid, state, onDrain, ...rim }).then((ended) => {
+      if (ended === "orphaned") asked.resolve({ graceMs: GRACE_MS, why: "agent gone" });
     });
   }
   const metrics = createMetrics(name, { standard: true });

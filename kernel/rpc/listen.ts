@@ -37,6 +37,8 @@ export function respond(
 
 const FIRST_BYTES_MS = 10_000;
 const PREFACE = "PRI";
+/** On loopback a frame is seen within a millisecond; under load some more. */
+const GOAWAY_SEEN_MS = 30;
 const MAX_STREAM_ID = 2 ** 31 - 1;
 const HTTP2: http2.ServerOptions = {
   settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: 4_096 },
@@ -79,7 +81,7 @@ export async function listenHttp(options: {
     session.setLocalWindowSize(SESSION_WINDOW_BYTES);
     session.once("close", () => sessions.delete(session));
     session.on("error", (error) => options.log.debug("rpc.session-failed", { error }));
-    if (draining) retire(session);
+    if (draining) void retire(session);
   });
 
   const server = createNet({ noDelay: true, pauseOnConnect: false }, (socket) => {
@@ -102,7 +104,7 @@ export async function listenHttp(options: {
     if (!draining) {
       draining = true;
       server.close();
-      for (const session of sessions) retire(session);
+      for (const session of sessions) void retire(session);
       for (const socket of sockets) if ((busy.get(socket) ?? 0) === 0 && !speaksHttp2.has(socket)) socket.destroy();
       if (sockets.size === 0) closed.resolve();
     }
@@ -144,14 +146,12 @@ function decide(socket: Socket, decided: (protocol: "h1" | "h2") => void): void 
   socket.on("readable", look);
 }
 
-/** GOAWAY that refuses nothing yet, a round trip so that the client has seen it, then GOAWAY for good. */
-function retire(session: http2.ServerHttp2Session): void {
+/** GOAWAY that refuses nothing yet, time for the client to see it (a ping is not answered once it closes), then GOAWAY for good. */
+async function retire(session: http2.ServerHttp2Session): Promise<void> {
   if (session.closed || session.destroyed) return;
   session.goaway(http2.constants.NGHTTP2_NO_ERROR, MAX_STREAM_ID);
-  const sent = session.ping(() => {
-    if (!session.destroyed) session.close();
-  });
-  if (!sent) session.close();
+  await systemClock.sleep(GOAWAY_SEEN_MS);
+  if (!session.destroyed) session.close();
 }
 
 async function bind(server: ReturnType<typeof createNet>, listen: string): Promise<string> {
