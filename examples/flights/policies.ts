@@ -49,13 +49,13 @@ export type Given = {
 
 /** Compares the four policies on the recorded rows; some fifteen seconds for eleven weeks of every tenth flight. */
 export function comparePolicies(recorded: Recorded, { history, settings, mesh, faultDay }: Given): Comparison {
-  const first = fitted(history, settings);
+  const setting: Setting = { recorded, history, settings, first: fitted(history, settings) };
   const due = (day: number, lastRunDay: number): boolean => day - lastRunDay >= HABIT.everyDays;
-  const weekly = walked(recorded, history, settings, first, ({ day, lastRunDay }) => ({
+  const weekly = walked(setting, ({ day, lastRunDay }) => ({
     alarm: false,
     run: due(day, lastRunDay),
   }));
-  const psi = walked(recorded, history, settings, first, ({ day, lastRunDay, recent, psiOf }) => {
+  const psi = walked(setting, ({ day, lastRunDay, recent, psiOf }) => {
     const alarm = recent.rows > 0 && psiOf(recent).psi > HABIT.psiLimit;
     return { alarm, run: alarm && due(day, lastRunDay) };
   });
@@ -103,16 +103,11 @@ const payoff = (policy: Policy, answers: Float64Array, label: Uint8Array, { runs
 
 /** What a habit may look at, at the midnight before `day`. */
 type Midnight = { day: number; lastRunDay: number; recent: Table; psiOf: (recent: Table) => Moved };
+type Setting = { recorded: Recorded; history: Table; settings: Settings; first: Forest };
 type Habit = (midnight: Midnight) => { alarm: boolean; run: boolean };
 
 /** Walks through the days: at each midnight the habit may train again, then the day's rows are answered. */
-function walked(
-  recorded: Recorded,
-  history: Table,
-  settings: Settings,
-  first: Forest,
-  habit: Habit,
-): Deeds & { answers: Float64Array } {
+function walked({ recorded, history, settings, first }: Setting, habit: Habit): Deeds & { answers: Float64Array } {
   const answers = new Float64Array(recorded.rows);
   const known = withKnown(recorded, history);
   const days = daysOf(recorded);

@@ -62,32 +62,33 @@ export function* replay(
   }
   const windowMs = windowMinutes * 60_000;
   const awaited = new Awaited();
+  const playing: Playing = { flights, story, awaited };
   let window: PushBack[] = [];
   let endMs = DAY0_MS + fromDay * DAY_MS + windowMs;
   for (const pushBack of pushBacks(flights, asked, story)) {
     if (pushBack.dateMs < DAY0_MS + fromDay * DAY_MS) continue;
     if (pushBack.dateMs >= DAY0_MS + toDay * DAY_MS) break;
     while (pushBack.dateMs >= endMs) {
-      yield* closed(flights, window, endMs, story, awaited);
+      yield* closed(playing, window, endMs);
       window = [];
       endMs += windowMs;
     }
     window.push(pushBack);
   }
-  yield* closed(flights, window, endMs, story, awaited);
+  yield* closed(playing, window, endMs);
   while (awaited.size > 0) {
     endMs += windowMs;
-    yield* closed(flights, [], endMs, story, awaited);
+    yield* closed(playing, [], endMs);
   }
 }
 
+type Playing = { flights: Flights; story: Story; awaited: Awaited };
+
 /** What a window that ends at `endMs` gives: its rows, then the truths known by now. */
 function* closed(
-  flights: Flights,
+  { flights, story, awaited }: Playing,
   window: readonly PushBack[],
   endMs: number,
-  story: Story,
-  awaited: Awaited,
 ): Generator<ReplayEvent> {
   if (window.length > 0) {
     yield {
