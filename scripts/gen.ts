@@ -1,8 +1,8 @@
 // Makes everything that is generated: code from proto/, docs from the tables. `--check` only says what is stale.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
-import { errorsPage } from "./docs.ts";
+import { descriptionPage, errorsPage } from "./docs.ts";
 import { run } from "./run.ts";
 import { ROOT } from "./sources.ts";
 
@@ -18,15 +18,21 @@ const code = await run("buf generate", ["buf", "generate", "--template", templat
 const image = await run("buf build", ["buf", "build", "-o", join(folder, "descriptors.binpb")]);
 for (const ended of [code, image]) if (ended.code !== 0) fail(`${ended.name}: ${ended.output}`);
 
-const page = errorsPage();
-const pagePath = join(ROOT, "docs/errors.md");
+const pages = new Map([
+  ["docs/errors.md", errorsPage()],
+  ["docs/description.md", descriptionPage()],
+]);
 if (check) {
   const stale = differences(folder, join(ROOT, "proto/gen"));
-  if (readFileSync(pagePath, "utf8") !== page) stale.push("docs/errors.md");
+  for (const [path, page] of pages) if (textOf(join(ROOT, path)) !== page) stale.push(path);
   rmSync(folder, { recursive: true });
   if (stale.length > 0) fail(`stale, run \`npm run gen\`: ${stale.join(", ")}`);
 } else {
-  writeFileSync(pagePath, page);
+  for (const [path, page] of pages) writeFileSync(join(ROOT, path), page);
+}
+
+function textOf(path: string): string {
+  return existsSync(path) ? readFileSync(path, "utf8") : "";
 }
 
 function differences(fresh: string, kept: string): string[] {
