@@ -154,15 +154,19 @@ function scalarOf(walk: Walk, place: Place, field: DescField): JsonValue {
 }
 
 function enumOf(walk: Walk, place: Place, desc: DescEnum): JsonValue {
-  const prefix = desc.sharedPrefix ?? "";
-  const names = new Map(
-    desc.values.slice(1).map((v) => [v.name.toLowerCase().slice(prefix.length).replaceAll("_", "-"), v.name]),
-  );
+  const names = enumNames(desc);
   const value = isScalar(place.node) ? place.node.value : undefined;
   const name = typeof value === "string" ? names.get(value.toLowerCase().replaceAll("_", "-")) : undefined;
   if (name !== undefined) return name;
   const suggestion = typeof value === "string" ? nearest(value, [...names.keys()]) : "";
   return problem(walk, place, `one of ${[...names.keys()].join(", ")}`, suggestion);
+}
+
+/** The words of an enum (lower case, -) and their names on the wire; the unspecified value has no word. */
+function enumNames(desc: DescEnum): Map<string, string> {
+  const prefix = desc.sharedPrefix ?? "";
+  const word = (name: string): string => name.toLowerCase().slice(prefix.length).replaceAll("_", "-");
+  return new Map(desc.values.slice(1).map((v) => [word(v.name), v.name]));
 }
 
 function bytesOf(text: string): string | undefined {
@@ -200,6 +204,7 @@ export function expectedOf(field: DescField): string {
     return field.listKind === "message" ? "a list of mappings" : `a list of ${words(field)}s`;
   if (field.fieldKind === "map") return "a mapping from names to values";
   if (field.fieldKind === "message") return "a mapping";
+  if (field.fieldKind === "enum") return `one of ${[...enumNames(field.enum).keys()].join(", ")}`;
   return `a ${words(field)}`;
 }
 
