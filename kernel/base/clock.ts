@@ -31,7 +31,8 @@ export const systemClock: Clock = {
       }
       signal?.addEventListener("abort", abort, { once: true });
     }),
-  deadline: (ms) => AbortSignal.timeout(ms),
+  // The platform takes whole milliseconds only.
+  deadline: (ms) => AbortSignal.timeout(Math.max(0, Math.ceil(ms))),
 };
 
 function reasonOf(signal: AbortSignal | undefined): Error {

@@ -248,6 +248,12 @@ export const FAULTS = {
     says: "a stream or bucket exists with other settings",
     fix: "the message names the settings; another program uses the name, or it was made by hand",
   },
+  "DM-6010": {
+    code: GRPC.DATA_LOSS,
+    retry: "never",
+    says: "a file of the store is damaged",
+    fix: "check the disk; the message names the file",
+  },
   "DM-7001": {
     code: GRPC.UNIMPLEMENTED,
     retry: "never",

@@ -1,5 +1,5 @@
 // Waiting for a condition with a deadline, and taking from a stream with one: what tests use instead of sleeping.
-import { systemClock } from "../../base/clock.ts";
+import { systemClock, type VirtualClock } from "../../base/clock.ts";
 
 const DEADLINE_MS = 30_000;
 
@@ -14,6 +14,16 @@ export async function until(
     if (systemClock.monotonicMs() > endMs) throw new Error(`not within ${deadlineMs} ms: ${what}`);
     await systemClock.sleep(5);
   }
+}
+
+/** Moves virtual time from sleeper to sleeper until `holds`, letting everything that was woken run in between. */
+export async function advance(clock: VirtualClock, what: string, holds: () => boolean): Promise<void> {
+  for (let steps = 0; steps < 10_000; steps += 1) {
+    await systemClock.sleep(0);
+    if (holds()) return;
+    clock.step();
+  }
+  throw new Error(`never: ${what}`);
 }
 
 /** Pulls one stream in steps; `stop` ends it. */

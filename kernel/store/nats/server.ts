@@ -12,7 +12,7 @@ import type { Rand } from "../../base/rand.ts";
 import { MeshError, messageOf } from "../../fault/error.ts";
 import { JetStreamApi, object, text } from "./api.ts";
 import { type NatsCredentials, openLink } from "./link.ts";
-import { isAlive, parseProcessId, processBegan, type ProcessId } from "./lock.ts";
+import { isAlive, parseProcessId, processBegan, type ProcessId } from "../lock.ts";
 
 export type ServerOptions = {
   binary: string;
