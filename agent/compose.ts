@@ -15,7 +15,7 @@ import { lockDataFolder } from "#kernel/store/lock.ts";
 import { agentService, type FenceToken } from "./api/agent.ts";
 import { nodeLogService } from "./api/node-log.ts";
 import { baseEnvironment, boundLogs, endAll, Lifelines, markOf, Services } from "./children/door.ts";
-import { type Folders, freePort, HostRecord, makeFolders, readHostFile, socketPath } from "./host.ts";
+import { type Folders, freePort, HostRecord, makeFolders, readHostFile, socketPath, wantedPort } from "./host.ts";
 import { type Nats, openNats } from "./nats.ts";
 import { NodeStreams } from "./nodes/streams.ts";
 import { Replicas } from "./replicas/door.ts";
@@ -44,11 +44,8 @@ async function compose(context: ServiceContext, settings: AgentSettings): Promis
   const folders = await makeFolders(settings.data);
   opened.use(await lockDataFolder(settings.data));
   const earlier = await readHostFile(settings.data);
-  const [, socket, ports] = await Promise.all([
-    endAll(earlier?.children ?? [], OLD_CHILD_GRACE_MS, clock),
-    socketPath(settings.data),
-    choosePorts(settings, earlier),
-  ]);
+  await endAll(earlier?.children ?? [], OLD_CHILD_GRACE_MS, clock);
+  const [socket, ports] = await Promise.all([socketPath(settings.data), choosePorts(settings, earlier)]);
 
   const changes = new Cell(0);
   const lifelines = new Lifelines();
@@ -230,7 +227,7 @@ async function startChildren(options: StartOptions): Promise<Children> {
 async function choosePorts({ port }: AgentSettings, earlier: HostFile | undefined): Promise<Ports> {
   const had = earlier?.ports ?? {};
   const [gateway, nats, control, drift] = await Promise.all([
-    port === 0 ? freePort(had["gateway"]) : port,
+    port === 0 ? freePort(had["gateway"]) : wantedPort(port),
     freePort(had["nats"]),
     freePort(had["control"]),
     freePort(had["drift"]),

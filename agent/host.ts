@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HOST_FILE, type HostFile, parseHostFile } from "#kernel/domain/host.ts";
+import { MeshError } from "#kernel/fault/error.ts";
 
 /** Longest socket path that every system takes (macOS allows 104 bytes with the final zero). */
 const SOCKET_BYTES = 100;
@@ -60,6 +61,12 @@ export class HostRecord {
 /** The wanted port if it is free on loopback, else a free one; undefined wants any. */
 export async function freePort(wanted: number | undefined): Promise<number> {
   return (wanted === undefined ? undefined : await tryPort(wanted)) ?? (await tryPort(0)) ?? 0;
+}
+
+/** The port the user named; DM-6004 when it is taken. */
+export async function wantedPort(port: number): Promise<number> {
+  if ((await tryPort(port)) !== undefined) return port;
+  throw new MeshError("DM-6004", `port ${port} on 127.0.0.1 is taken by another program`);
 }
 
 /** Binds, closes and returns the port; undefined when it is taken. */

@@ -8,6 +8,7 @@ import type { Environment } from "#kernel/base/environment.ts";
 import { type HostFile, parseShare, type Share, START_FILE, type StartFailure } from "#kernel/domain/host.ts";
 import { MeshError } from "#kernel/fault/error.ts";
 import { FAULTS, type FaultCode } from "#kernel/fault/table.ts";
+import { isAlive } from "#kernel/store/lock.ts";
 import { findNatsServer } from "#kernel/store/nats/find-server.ts";
 import { Agent, type Service } from "#proto/driftmesh/internal/v1/agent_pb.ts";
 import { type Context, UsageError } from "../terminal/door.ts";
@@ -45,7 +46,7 @@ export async function startMesh(
 ): Promise<RunningMesh> {
   const { clock, data, root, env } = context;
   await refuseSecond(data);
-  if (options.port !== 0 && !(await portIsFree(options.port)))
+  if (options.port !== 0 && !(await portIsFree(options.port)) && !(await heldByOurOwn(data, options.port)))
     throw new MeshError("DM-6004", `port ${options.port} on 127.0.0.1 is taken by another program`);
   const named = env["DRIFTMESH_NATS_SERVER"];
   const search = {
@@ -78,6 +79,13 @@ async function refuseSecond(data: string): Promise<void> {
     "DM-6005",
     `the data folder ${data} is in use by another mesh, whose agent has pid ${living.agent.pid}`,
   );
+}
+
+/** The gateway of an agent that was killed may still hold the port: the new agent ends it first. */
+async function heldByOurOwn(data: string, port: number): Promise<boolean> {
+  const host = await readHost(data);
+  const gateway = host?.children.find(({ name }) => name === "gateway");
+  return host?.port === port && gateway !== undefined && (await isAlive(gateway));
 }
 
 async function spawnAgent(context: Context, options: StartOptions, binary: string): Promise<ChildProcess> {

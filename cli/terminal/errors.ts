@@ -60,7 +60,11 @@ async function tell(thrown: unknown, server: string): Promise<Told> {
 async function ofAnswer(thrown: Error, server: string): Promise<Told> {
   const { fromConnectError } = await import("#kernel/rpc/connect.ts");
   const error = fromConnectError(thrown);
-  if (error instanceof MeshError) return ofFault(error, 64 + error.row.code);
+  if (error instanceof MeshError) {
+    const nobody = error.fault === "DM-6007" && error.message.startsWith("no mesh answers:");
+    const message = nobody ? `no mesh answers at ${server}` : error.message;
+    return { ...ofFault(error, 64 + error.row.code), message };
+  }
   const code = "code" in thrown && typeof thrown.code === "number" ? thrown.code : GRPC.UNKNOWN;
   if (code === GRPC.CANCELLED) return told(130, "", "interrupted", "");
   if (code === GRPC.UNAVAILABLE)
