@@ -1,0 +1,2 @@
+// The way into feedback for the rest of the sidecar.
+export { feedbackService, type StoreLabels } from "./service.ts";

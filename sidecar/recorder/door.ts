@@ -1,0 +1,3 @@
+// The way into the recorder for the rest of the sidecar.
+export { startRecorder, type OtherScores, type RecordedCall, type Recorder } from "./recorder.ts";
+export { socketAddress } from "./sinks.ts";
