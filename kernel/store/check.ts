@@ -6,9 +6,9 @@ import type { Guard, Write } from "./ports.ts";
 /** Largest value of a key (bytes); larger ones go to Blobs. */
 export const MAX_VALUE_BYTES = 64 * 1024;
 /** Most writes of one batch. A guarded batch has one fewer: its guard may need a message of its own. */
-export const MAX_BATCH = 1000;
+const MAX_BATCH = 1000;
 /** Largest payload of a log message: NATS's default of 1 MiB less room for headers. */
-export const MAX_PAYLOAD_BYTES = 1024 * 1024 - 8 * 1024;
+const MAX_PAYLOAD_BYTES = 1024 * 1024 - 8 * 1024;
 
 const KEY = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 const KEY_PREFIX = /^([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]*$/;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { VirtualClock } from "../base/clock.ts";
 import { seededRand } from "../base/rand.ts";
-import { advance, bytes } from "./contract/wait.ts";
+import { advance, bytes } from "./testing/wait.ts";
 import { campaign, type LeaseDeps } from "./lease.ts";
 import { MemoryStateStore } from "./memory/state-store.ts";
 import type { Guard, Leadership, StateStore, Write, WriteResult } from "./ports.ts";

@@ -136,8 +136,15 @@ class Leader implements Leadership {
   async release(): Promise<void> {
     const held = this.valid();
     this.#end.abort(new DOMException("released", "AbortError"));
-    await this.#renewing;
-    if (!held) return;
+    // A renewal under way may hang for as long as the store does; its outcome is not worth waiting for.
+    const settled = new AbortController();
+    const hung = this.#deps.clock.sleep(this.#ttlMs / 3, settled.signal).then(
+      () => true,
+      () => false,
+    );
+    const gaveUp = await Promise.race([this.#renewing.then(() => false), hung]);
+    settled.abort();
+    if (!held || gaveUp) return;
     // Best effort: without it the next leader waits for the lease to lapse.
     const released = { holder: "", term: this.term, ttlMs: this.#ttlMs };
     await this.#write(released).catch(() => undefined);

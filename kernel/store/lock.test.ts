@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { until } from "./contract/wait.ts";
+import { until } from "./testing/wait.ts";
 import { isAlive, lockDataFolder, processBegan } from "./lock.ts";
 
 let dir: string;

@@ -6,7 +6,7 @@
 /** One key's value at a revision. `revision` is the bucket-wide sequence of its last write. */
 export type Entry = { key: string; value: Uint8Array; revision: number };
 
-/** What a write expects of a key: that it does not exist, or that its last revision is this one. */
+/** What a write expects of a key: that it does not exist, or that its last write, which may be a delete, has this revision. */
 export type Write =
   | { kind: "create"; key: string; value: Uint8Array }
   | { kind: "update"; key: string; value: Uint8Array; revision: number }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { VirtualClock } from "../base/clock.ts";
 import { seededRand } from "../base/rand.ts";
-import { advance, bytes, textOf } from "./contract/wait.ts";
+import { advance, bytes, textOf } from "./testing/wait.ts";
 import { MemoryEventLog } from "./memory/event-log.ts";
 import { MemoryStateStore } from "./memory/state-store.ts";
 import { type Progress, runWorker, snapshotKey, type SnapshotCodec, type WorkerEnd } from "./worker.ts";

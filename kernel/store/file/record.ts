@@ -4,7 +4,7 @@
 import { crc32 } from "node:zlib";
 import type { LogMessage } from "../ports.ts";
 
-export const RECORD_HEAD_BYTES = 8;
+const RECORD_HEAD_BYTES = 8;
 const BODY_HEAD_BYTES = 6 + 8 + 2 + 2 + 4;
 /** Larger lengths are torn or foreign bytes, not records: payloads end at 1 MiB. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;

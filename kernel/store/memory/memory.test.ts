@@ -1,9 +1,9 @@
 import { expect, it } from "vitest";
 import { VirtualClock } from "../../base/clock.ts";
-import { blobsContract } from "../contract/blobs.ts";
-import { eventLogContract } from "../contract/event-log.ts";
-import { stateStoreContract } from "../contract/state-store.ts";
-import { bytes, Reader } from "../contract/wait.ts";
+import { blobsContract } from "../testing/blobs.ts";
+import { eventLogContract } from "../testing/event-log.ts";
+import { stateStoreContract } from "../testing/state-store.ts";
+import { bytes, Reader, textOf } from "../testing/wait.ts";
 import { MemoryBlobs } from "./blobs.ts";
 import { MemoryEventLog } from "./event-log.ts";
 import { MemoryStateStore } from "./state-store.ts";
@@ -22,6 +22,22 @@ it("tells a watcher to resync when a snapshot is put back", async () => {
   store.restore(before);
   const events = await reader.until((event) => event.kind === "synced");
   expect(events.map((event) => event.kind)).toEqual(["resync", "put", "synced"]);
+  await reader.stop();
+});
+
+it("delivers the whole snapshot before synced even when its keys change before they are read", async () => {
+  const store = new MemoryStateStore();
+  await store.write({ kind: "put", key: "a", value: bytes("1") });
+  await store.write({ kind: "put", key: "b", value: bytes("1") });
+  const reader = new Reader((signal) => store.watch("", signal));
+  const events = [await reader.next()];
+  await store.write({ kind: "put", key: "b", value: bytes("2") });
+  await store.write({ kind: "put", key: "b", value: bytes("3") });
+  events.push(...(await reader.take(3)));
+  const shown = events.map((event) =>
+    event.kind === "put" ? `${event.entry.key}${textOf(event.entry.value)}` : event.kind,
+  );
+  expect(shown).toEqual(["a1", "b1", "synced", "b3"]);
   await reader.stop();
 });
 

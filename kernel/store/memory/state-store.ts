@@ -1,12 +1,14 @@
 // A StateStore in memory: simulations and unit tests run on it. Deterministic, no timers, one process.
 // M1 A write is one synchronous step, so a batch is never half seen.
-// M2 A slow watcher holds at most one event per key: it may skip revisions, never the newest.
+// M2 A slow watcher holds at most two events per key, that of its snapshot and the newest: it may skip revisions, never the newest.
 import { checkBatch, checkKey, checkPrefix } from "../check.ts";
 import type { Entry, Guard, StateStore, WatchEvent, Write, WriteResult } from "../ports.ts";
 
 export class MemoryStateStore implements StateStore {
   readonly #entries = new Map<string, Entry>();
   readonly #watchers = new Set<Watcher>();
+  /** Revisions of the last delete of keys that do not exist. */
+  readonly #deleted = new Map<string, number>();
   #revision = 0;
 
   get(key: string): Promise<Entry | undefined> {
@@ -25,7 +27,7 @@ export class MemoryStateStore implements StateStore {
 
   async batch(writes: readonly Write[], guard?: Guard): Promise<WriteResult> {
     checkBatch(writes, guard);
-    if (guard !== undefined && this.#entries.get(guard.key)?.revision !== guard.revision) return { kind: "fenced" };
+    if (guard !== undefined && this.#lastRevision(guard.key) !== guard.revision) return { kind: "fenced" };
     for (const write of writes) if (!this.#expected(write)) return { kind: "stale", key: write.key };
     for (const write of writes) this.#apply(write);
     return { kind: "written", revision: this.#revision };
@@ -35,7 +37,7 @@ export class MemoryStateStore implements StateStore {
     checkPrefix(prefix);
     const watcher = new Watcher(prefix);
     for (const entry of this.#under(prefix).toSorted((a, b) => a.revision - b.revision))
-      watcher.offer({ kind: "put", entry });
+      watcher.offer({ kind: "put", entry }, "snapshot");
     watcher.offer({ kind: "synced" });
     this.#watchers.add(watcher);
     const stop = (): void => watcher.close();
@@ -67,11 +69,12 @@ export class MemoryStateStore implements StateStore {
   restore(snapshot: { revision: number; entries: readonly Entry[] }): void {
     this.#revision = snapshot.revision;
     this.#entries.clear();
+    this.#deleted.clear();
     for (const entry of snapshot.entries) this.#entries.set(entry.key, entry);
     for (const watcher of this.#watchers) {
       watcher.clear();
       watcher.offer({ kind: "resync" });
-      for (const entry of this.#under(watcher.prefix)) watcher.offer({ kind: "put", entry });
+      for (const entry of this.#under(watcher.prefix)) watcher.offer({ kind: "put", entry }, "snapshot");
       watcher.offer({ kind: "synced" });
     }
   }
@@ -81,15 +84,20 @@ export class MemoryStateStore implements StateStore {
   }
 
   #expected(write: Write): boolean {
-    const current = this.#entries.get(write.key);
     if (write.kind === "put") return true;
-    return write.kind === "create" ? current === undefined : current?.revision === write.revision;
+    if (write.kind === "create") return !this.#entries.has(write.key);
+    return this.#lastRevision(write.key) === write.revision;
+  }
+
+  #lastRevision(key: string): number | undefined {
+    return this.#entries.get(key)?.revision ?? this.#deleted.get(key);
   }
 
   #apply(write: Write): void {
     const revision = ++this.#revision;
     if (write.kind === "delete") {
       this.#entries.delete(write.key);
+      this.#deleted.set(write.key, revision);
       this.#tell(write.key, { kind: "delete", key: write.key, revision });
       return;
     }
@@ -103,7 +111,7 @@ export class MemoryStateStore implements StateStore {
   }
 }
 
-/** Events one watcher has not taken yet, newest per key (M2). */
+/** Events one watcher has not taken yet (M2). What belongs before `synced` stays before it. */
 class Watcher {
   readonly prefix: string;
   closed = false;
@@ -114,8 +122,8 @@ class Watcher {
     this.prefix = prefix;
   }
 
-  offer(event: WatchEvent): void {
-    const slot = slotOf(event);
+  offer(event: WatchEvent, part: "snapshot" | "change" = "change"): void {
+    const slot = `${part} ${slotOf(event)}`;
     this.#pending.delete(slot);
     this.#pending.set(slot, event);
     this.#wake();

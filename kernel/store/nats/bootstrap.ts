@@ -56,7 +56,7 @@ async function create(api: JetStreamApi, asset: Asset): Promise<StreamState> {
 }
 
 /** Settings that differ, as sentences; a field the server leaves out counts as its zero. */
-export function differences(asset: Asset, found: StreamState): string[] {
+function differences(asset: Asset, found: StreamState): string[] {
   const wanted: Record<string, unknown> = { ...asset.config, subjects: [...asset.subjects] };
   const out: string[] = [];
   for (const [field, want] of Object.entries(wanted)) {

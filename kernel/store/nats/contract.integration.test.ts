@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { blobsContract } from "../contract/blobs.ts";
-import { eventLogContract } from "../contract/event-log.ts";
-import { clock, rand, testServer, type TestServer } from "../contract/nats-fixture.ts";
-import { stateStoreContract } from "../contract/state-store.ts";
+import { blobsContract } from "../testing/blobs.ts";
+import { eventLogContract } from "../testing/event-log.ts";
+import { clock, rand, testServer, type TestServer } from "../testing/nats-fixture.ts";
+import { stateStoreContract } from "../testing/state-store.ts";
 import { JetStreamApi } from "./api.ts";
 import { assets } from "./assets.ts";
 import { NatsBlobs } from "./blobs.ts";

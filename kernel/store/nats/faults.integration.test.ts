@@ -4,10 +4,10 @@ import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { clock, rand, testServer, type TestServer } from "../contract/nats-fixture.ts";
-import { FaultyProxy } from "../contract/proxy.ts";
-import { bytes, Reader, textOf, until } from "../contract/wait.ts";
-import { sumCodec } from "../contract/worker-child.ts";
+import { clock, rand, testServer, type TestServer } from "../testing/nats-fixture.ts";
+import { FaultyProxy } from "../testing/proxy.ts";
+import { bytes, Reader, textOf, until } from "../testing/wait.ts";
+import { sumCodec } from "../testing/worker-child.ts";
 import { campaign } from "../lease.ts";
 import type { EventLog, LogEvent, Publication, StateStore, WatchEvent } from "../ports.ts";
 import type { NatsStores } from "./door.ts";
@@ -262,7 +262,7 @@ describe("a server that is killed and started again", () => {
 });
 
 describe("a worker that is killed", () => {
-  const CHILD = fileURLToPath(new URL("../contract/worker-child.ts", import.meta.url));
+  const CHILD = fileURLToPath(new URL("../testing/worker-child.ts", import.meta.url));
   const MESSAGES = 3_000;
 
   function worker(): ChildProcess {

