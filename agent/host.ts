@@ -56,6 +56,11 @@ export class HostRecord {
     });
     return this.#writing;
   }
+
+  /** Resolves when everything that was written so far is on disk. */
+  settled(): Promise<void> {
+    return this.#writing;
+  }
 }
 
 /** The wanted port if it is free on loopback, else a free one; undefined wants any. */

@@ -8,7 +8,8 @@ import {
   Agent,
   type ApplyRequest,
   type HoldRequest,
-  type Observed,
+  type ObservedReplica,
+  type ObservedRun,
   ReplicaSpecSchema,
   TokenSchema,
   type WantedReplica,
@@ -23,7 +24,9 @@ export type AgentParts = {
   nodeNames: readonly string[];
   token: { get(): FenceToken; set(token: FenceToken): void };
   apply(replicas: readonly Replica[], runs: readonly WantedRun[]): void;
-  observed(): Omit<Observed, "$typeName" | "agentBoot">;
+  nodes(): readonly { name: string; cpu: number; memoryBytes: number }[];
+  replicas(): readonly Omit<ObservedReplica, "$typeName">[];
+  runs(): readonly ObservedRun[];
   changes: Cell<number>;
   hold(said: AsyncIterable<HoldRequest>, signal: AbortSignal): AsyncIterable<{ drain: boolean; graceMs: number }>;
   services(): { name: string; state: string; address: string; pid: number; log: string; restarts: number }[];
@@ -46,7 +49,8 @@ export function agentService(parts: AgentParts): GrpcService {
     async *observe(_, call) {
       while (!call.signal.aborted) {
         const { version } = parts.changes.get();
-        yield { agentBoot: parts.boot, ...parts.observed() };
+        const nodes = parts.nodes().map((node) => ({ ...node, memoryBytes: BigInt(node.memoryBytes) }));
+        yield { agentBoot: parts.boot, nodes, replicas: [...parts.replicas()], runs: [...parts.runs()] };
         await parts.changes.changed(version, call.signal);
       }
     },

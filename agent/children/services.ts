@@ -119,7 +119,7 @@ export class Services {
       if (stop.signal.aborted) signalGroup(child.mark.pid, "SIGTERM");
       const exit = await child.exit;
       changed();
-      if (stop.signal.aborted) return void log.info("child.stopped", { child: spec.name, how: exitSentence(exit) });
+      if (stop.signal.aborted) return log.info("child.stopped", { child: spec.name, how: exitSentence(exit) });
       service.restarts += 1;
       failures = clock.monotonicMs() - beganMs > SETTLED_MS ? 0 : failures + 1;
       const waitMs = backoffMs(Math.max(0, failures - 1), rand, 100, 10_000);

@@ -12,7 +12,7 @@ import { beginFolder, readResult, runFolder, slimFolder, writeResult } from "./f
 import { cancelled } from "./limited.ts";
 
 /** Begins the reason of a run whose agent went away: the leader counts another attempt. */
-export const MACHINE_LOST = "machine lost";
+const MACHINE_LOST = "machine lost";
 
 export type RunsOptions = Omit<ExecuteOptions, "phase" | "started"> & {
   log: Logger;

@@ -74,10 +74,9 @@ function facts({ data }: Context, mesh: RunningMesh) {
   };
 }
 
-function welcome({ data, cwd, env }: Context, mesh: RunningMesh, nodes: readonly string[]): string {
+function welcome({ data, cwd }: Context, mesh: RunningMesh, nodes: readonly string[]): string {
   const place = data.startsWith(`${cwd}/`) ? `.${data.slice(cwd.length)}` : data;
   const other = mesh.server === "127.0.0.1:4747" ? "" : ` --server ${mesh.server}`;
-  const command = env["DRIFTMESH_COMMAND"] ?? "./driftmesh";
   return `driftmesh is ready after ${(mesh.readyMs / 1000).toFixed(1)} s
 
   API      ${mesh.server}   gRPC, gRPC-Web and Connect on this one port
@@ -87,10 +86,11 @@ function welcome({ data, cwd, env }: Context, mesh: RunningMesh, nodes: readonly
   Access   open on this machine only
 
 Try next, in another terminal:
-  ${command} register my.onnx${other}        serve and watch a model of yours
+  ./driftmesh register my.onnx${other}
+  ./driftmesh status
   grpcurl -plaintext ${mesh.server} list
-  ${command} demo                        the whole story in five minutes
-Stop with Ctrl-C or ${command} stop.
+The whole story, in five minutes and on a data folder of its own: ./driftmesh demo
+Stop with Ctrl-C or ./driftmesh stop.
 `;
 }
 

@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HOST_FILE, type HostFile, parseHostFile } from "#kernel/domain/host.ts";
+import { isAlive } from "#kernel/store/lock.ts";
 
 /** agent.json of a data folder, when there is one. */
 export async function readHost(data: string): Promise<HostFile | undefined> {
@@ -12,7 +13,8 @@ export async function readHost(data: string): Promise<HostFile | undefined> {
 /** The same, when its agent answers. */
 export async function livingHost(data: string): Promise<HostFile | undefined> {
   const host = await readHost(data);
-  return host !== undefined && (await answers(host.socket)) ? host : undefined;
+  // A process that was just killed may answer until its last thread is gone, so its mark is asked first.
+  return host !== undefined && (await isAlive(host.agent)) && (await answers(host.socket)) ? host : undefined;
 }
 
 /** Whether somebody listens on a unix socket. */

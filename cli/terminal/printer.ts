@@ -46,11 +46,11 @@ async function printValue(context: Context, value: unknown): Promise<void> {
 export function tableText<T>(listing: Pick<Listing<T>, "rows" | "columns">, wide: boolean): string {
   const columns = listing.columns.filter((column) => wide || column.wide !== true);
   const lines = [columns.map((c) => c.head), ...listing.rows.map((row) => columns.map((c) => clean(c.of(row))))];
-  const widths = columns.map((_, i) => Math.max(...lines.map((line) => [...(line[i] ?? "")].length)));
+  const widths = columns.map((_, i) => Math.max(...lines.map((line) => widthOf(line[i] ?? ""))));
   const text = lines.map((line) =>
     line
       .map((cell, i) => {
-        const pad = " ".repeat((widths[i] ?? 0) - [...cell].length);
+        const pad = " ".repeat((widths[i] ?? 0) - widthOf(cell));
         return columns[i]?.right === true ? pad + cell : cell + pad;
       })
       .join("  ")
@@ -59,6 +59,8 @@ export function tableText<T>(listing: Pick<Listing<T>, "rows" | "columns">, wide
   return `${text.join("\n")}\n`;
 }
 
+/** Characters, not UTF-16 units: a name may hold an emoji. */
+const widthOf = (cell: string): number => Array.from(cell).length;
 /** Control characters never reach the terminal: a name must not be able to move the cursor. */
 const clean = (cell: string): string => cell.replace(/\p{Cc}/gu, "?");
 const ended = (text: string): string => (text.endsWith("\n") ? text : `${text}\n`);

@@ -38,12 +38,10 @@ async function start(): Promise<void> {
 const token = (term: number) => create(TokenSchema, { epoch: 1n, term: BigInt(term) });
 const replica = (id: string, more: { boot?: number; model?: string; scope?: string; draining?: boolean } = {}) => ({
   spec: create(ReplicaSpecSchema, {
-    ...{
-      id,
-      boot: more.boot ?? 1,
-      scope: more.scope ?? "open",
-      node: more.scope === "node/clinic" ? "clinic" : "local",
-    },
+    id,
+    boot: more.boot ?? 1,
+    scope: more.scope ?? "open",
+    node: more.scope === "node/clinic" ? "clinic" : "local",
     model: { model: more.model ?? "m" },
   }),
   draining: more.draining ?? false,
