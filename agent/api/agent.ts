@@ -34,7 +34,16 @@ export type AgentParts = {
   stop(): Promise<void>;
 };
 
-type Replica = { id: string; boot: number; node: string; strict: boolean; replica: string; draining: boolean };
+type Replica = {
+  id: string;
+  boot: number;
+  node: string;
+  scope: string;
+  track: number;
+  strict: boolean;
+  replica: string;
+  draining: boolean;
+};
 
 /** The service. */
 export function agentService(parts: AgentParts): GrpcService {
@@ -83,7 +92,7 @@ function knownNode({ nodeNames }: AgentParts, node: string): void {
 
 function replicaOf({ spec, draining }: WantedReplica): Replica[] {
   if (spec === undefined) return [];
-  const { id, boot, node, scope } = spec;
+  const { id, boot, node, scope, track } = spec;
   const strict = scope !== "open" && scope !== "";
-  return [{ id, boot, node, strict, replica: toJsonString(ReplicaSpecSchema, spec), draining }];
+  return [{ id, boot, node, scope, track, strict, replica: toJsonString(ReplicaSpecSchema, spec), draining }];
 }

@@ -1,18 +1,18 @@
 // The replicas that are wanted, and what became of each start.
 // R1 One start per (id, boot), ever: a mark on disk outlives the agent, so a boot whose process is gone is lost, never started again.
-// R2 A replica that ends on its own is lost; one that was told to leave is gone. Both stay reported until they are wanted no more.
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+// R2 A replica that ends with code 0 is gone, every other end is a loss. Both stay reported until they are wanted no more.
 import { join } from "node:path";
 import type { Clock } from "#kernel/base/clock.ts";
 import { messageOf } from "#kernel/fault/error.ts";
 import type { Logger } from "#kernel/process/log.ts";
 import { type Child, exitSentence, type Lifelines, signalGroup, startChild } from "../children/door.ts";
+import { Places, type Start } from "./places.ts";
 
 const DRAIN_MS = 10_000;
 const KILL_MS = DRAIN_MS + 3_000;
 
 /** A replica as it is wanted. `replica` is the spec in the sidecar's own form (protobuf JSON). */
-export type Wanted = { id: string; boot: number; node: string; strict: boolean; replica: string; draining: boolean };
+export type Wanted = Start & { strict: boolean; replica: string; draining: boolean };
 /** A replica as it is seen. */
 export type Seen = {
   id: string;
@@ -44,7 +44,9 @@ type Replica = {
   child: Child | undefined;
   leaving: boolean;
   /** The last thing it said of itself. */
-  last: { address: string; reason: string; lastNumber: bigint };
+  last: { phase: "starting" | "ready" | "draining"; address: string; reason: string; lastNumber: bigint };
+  /** Writes of its last number, in order. */
+  noting: Promise<void>;
   end: { phase: "gone" | "lost"; reason: string } | undefined;
   living: Promise<void>;
 };
@@ -52,10 +54,12 @@ type Replica = {
 export class Replicas {
   readonly #options: ReplicasOptions;
   readonly #replicas = new Map<string, Replica>();
+  readonly #places: Places;
   #closed = false;
 
   constructor(options: ReplicasOptions) {
     this.#options = options;
+    this.#places = new Places(options.nodes);
   }
 
   /** The whole wanted set: what is new is started, what is draining or missing is told to leave. */
@@ -95,62 +99,84 @@ export class Replicas {
     const { id, boot } = wanted;
     if (end !== undefined) return { id, boot, ...last, ...end };
     const held = this.#options.lifelines.of(nameOf(wanted));
-    if (held !== undefined && held.pid === child?.mark.pid)
-      replica.last = { address: held.address, reason: held.reason, lastNumber: held.lastNumber };
-    const phase = leaving ? "draining" : held?.state === "ready" ? "ready" : "starting";
-    return { id, boot, phase, ...replica.last };
+    // A line that breaks for a moment takes nothing back: the last word holds.
+    if (held !== undefined && held.pid === child?.mark.pid) {
+      const { state, address, reason, lastNumber } = held;
+      if (lastNumber > last.lastNumber) this.#note(replica, lastNumber);
+      replica.last = { phase: phaseOf(state), address, reason, lastNumber };
+    }
+    return { id, boot, ...replica.last, ...(leaving ? { phase: "draining" } : {}) };
+  }
+
+  #note(replica: Replica, lastNumber: bigint): void {
+    replica.noting = replica.noting
+      .then(() => this.#places.note(replica.wanted, lastNumber))
+      .catch((error: unknown) => this.#options.log.warn("replica.note-failed", { replica: replica.wanted.id, error }));
   }
 
   #begin(wanted: Wanted): void {
-    const last = { address: "", reason: "", lastNumber: 0n };
     const replica: Replica = {
       wanted,
       child: undefined,
       leaving: false,
-      last,
+      last: { phase: "starting", address: "", reason: "", lastNumber: 0n },
       end: undefined,
+      noting: Promise.resolve(),
       living: Promise.resolve(),
     };
     this.#replicas.set(keyOf(wanted), replica);
     replica.living = this.#live(replica).catch((thrown: unknown) => {
-      replica.end = { phase: "lost", reason: `could not be started: ${messageOf(thrown)}` };
       this.#options.log.error("replica.failed", { replica: wanted.id, error: thrown });
-      this.#options.changed();
+      this.#end(replica, "lost", `could not be started: ${messageOf(thrown)}`);
     });
   }
 
   async #live(replica: Replica): Promise<void> {
-    const { log, lifelines, logs, entry, cwd, env, strictNode, changed } = this.#options;
     const { wanted } = replica;
-    const folder = join(this.#options.nodes, wanted.node);
-    if (!(await markStart(join(folder, "boots"), wanted))) {
-      replica.end = { phase: "lost", reason: "its agent was restarted" };
-      return changed();
+    const earlier = await this.#places.begin(wanted);
+    if (earlier !== undefined) {
+      replica.last.lastNumber = earlier;
+      return this.#end(replica, "lost", "its agent was restarted");
     }
-    const work = join(folder, "replicas", wanted.id);
-    await mkdir(work, { recursive: true, mode: 0o700 });
-    if (wanted.strict) strictNode(wanted.node);
-    const name = nameOf(wanted);
-    const own = { DRIFTMESH_CHILD: name, DRIFTMESH_REPLICA: wanted.replica, DRIFTMESH_WORK: work };
-    const path = join(logs, `replica-${wanted.id}.log`);
-    const child = await startChild({ name, entry, cwd, env: { ...env, ...own }, log: path });
+    const inUse = new Set(
+      [...this.#replicas.values()].flatMap(({ end, wanted: { id } }) => (end === undefined ? [id] : [])),
+    );
+    const inherited = await this.#places.inherit(wanted, inUse);
+    if (wanted.strict) this.#options.strictNode(wanted.node);
+    const child = await this.#start(wanted);
     replica.child = child;
-    log.info("replica.started", { replica: wanted.id, boot: wanted.boot, pid: child.mark.pid });
+    const { log, changed } = this.#options;
+    log.info("replica.started", { replica: wanted.id, boot: wanted.boot, pid: child.mark.pid, inherited });
     changed();
     if (replica.leaving) this.#tellToLeave(child);
     // What it says last arrives just before it ends: looking at each change keeps the newest.
     const watching = new AbortController();
-    void this.#watch(replica, lifelines, watching.signal);
+    void this.#watch(replica, this.#options.lifelines, watching.signal);
     const exit = await child.exit;
     this.#see(replica);
     watching.abort();
-    const phase = replica.leaving || exit.code === 0 ? "gone" : "lost";
-    replica.end = {
-      phase,
-      reason: phase === "gone" ? replica.last.reason : reasonOf(replica.last.reason, exitSentence(exit)),
+    await replica.noting;
+    const { reason } = replica.last;
+    if (exit.code === 0) this.#end(replica, "gone", reason);
+    else this.#end(replica, "lost", reasonOf(reason, exitSentence(exit)));
+  }
+
+  async #start(wanted: Wanted): Promise<Child> {
+    const { logs, entry, cwd, env } = this.#options;
+    const name = nameOf(wanted);
+    const own = {
+      DRIFTMESH_CHILD: name,
+      DRIFTMESH_REPLICA: wanted.replica,
+      DRIFTMESH_WORK: this.#places.work(wanted),
     };
-    log.info("replica.ended", { replica: wanted.id, boot: wanted.boot, phase, how: exitSentence(exit) });
-    changed();
+    return await startChild({ name, entry, cwd, env: { ...env, ...own }, log: join(logs, `replica-${wanted.id}.log`) });
+  }
+
+  #end(replica: Replica, phase: "gone" | "lost", reason: string): void {
+    replica.end = { phase, reason };
+    const { id, boot } = replica.wanted;
+    this.#options.log.info("replica.ended", { replica: id, boot, phase, reason });
+    this.#options.changed();
   }
 
   async #watch(replica: Replica, { changes }: Lifelines, signal: AbortSignal): Promise<void> {
@@ -175,20 +201,15 @@ export class Replicas {
 
   #forget(key: string, { wanted }: Replica): void {
     this.#replicas.delete(key);
-    void rm(join(this.#options.nodes, wanted.node, "boots", markName(wanted)), { force: true });
+    void this.#places
+      .forget(wanted)
+      .catch((error: unknown) => this.#options.log.warn("replica.forget-failed", { replica: wanted.id, error }));
   }
 }
 
 const keyOf = ({ id, boot }: { id: string; boot: number }): string => `${id}.${boot}`;
-const markName = keyOf;
 const nameOf = (wanted: Wanted): string => `replica/${wanted.id}`;
+const phaseOf = (state: string): "starting" | "ready" | "draining" =>
+  state === "ready" || state === "draining" ? state : "starting";
 const reasonOf = (said: string, exit: string): string =>
   said === "" ? `the sidecar ${exit}` : `${said} (the sidecar ${exit})`;
-
-/** True for the first start of this (id, boot) on this machine (R1). */
-async function markStart(folder: string, wanted: Wanted): Promise<boolean> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  if ((await readdir(folder)).includes(markName(wanted))) return false;
-  await writeFile(join(folder, markName(wanted)), "", { flag: "wx", mode: 0o600 });
-  return true;
-}

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type GrpcClient, grpcClient } from "#kernel/rpc/grpcjs.ts";
@@ -36,12 +36,16 @@ async function start(): Promise<void> {
 }
 
 const token = (term: number) => create(TokenSchema, { epoch: 1n, term: BigInt(term) });
-const replica = (id: string, more: { boot?: number; model?: string; scope?: string; draining?: boolean } = {}) => ({
+const replica = (
+  id: string,
+  more: { boot?: number; model?: string; scope?: string; draining?: boolean; track?: number } = {},
+) => ({
   spec: create(ReplicaSpecSchema, {
     id,
     boot: more.boot ?? 1,
     scope: more.scope ?? "open",
     node: more.scope === "node/clinic" ? "clinic" : "local",
+    track: more.track ?? 7,
     model: { model: more.model ?? "m" },
   }),
   draining: more.draining ?? false,
@@ -88,6 +92,20 @@ test("a replica that ends on its own is lost and not started again", async () =>
   await agent.apply({ token: token(1), replicas: [replica("r1", { model: "crash" }), replica("r2")], runs: [] }, {});
   const later = await until((o) => phase(o, "r2")?.phase === "ready");
   expect(phase(later, "r1")?.phase).toBe("lost");
+});
+
+test("what a lost replica left unsent goes to the next replica of its track, and to no other", async () => {
+  const folder = (id: string): string => join(place.data, "nodes/local/replicas", id);
+  await agent.apply({ token: token(1), replicas: [replica("r1", { model: "crash" })], runs: [] }, {});
+  await until((o) => phase(o, "r1")?.phase === "lost");
+  await writeFile(join(folder("r1"), "1-1.wal"), "rows");
+  await agent.apply({ token: token(1), replicas: [replica("s1", { track: 8 })], runs: [] }, {});
+  await until((o) => phase(o, "s1")?.phase === "ready");
+  expect(await readdir(folder("s1"))).toEqual(["track.json"]);
+  await agent.apply({ token: token(1), replicas: [replica("r2")], runs: [] }, {});
+  await until((o) => phase(o, "r2")?.phase === "ready");
+  expect(await readFile(join(folder("r2"), "1-1.wal"), "utf8")).toBe("rows");
+  await expect(readdir(folder("r1"))).rejects.toThrow(/ENOENT/);
 });
 
 test("an older token is refused, also after the agent was killed and started again", async () => {
