@@ -63,6 +63,16 @@ export class Places {
     if ((await unsent(this.work(start))).length === 0) await rm(this.work(start), { recursive: true, force: true });
   }
 
+  /** Removes marks of starts that nobody wants any more: called with the first wanted set. */
+  async prune(wanted: readonly Start[]): Promise<void> {
+    const keep = new Set(wanted.map((start) => this.#mark(start)));
+    for (const node of await readdir(this.#nodes).catch(() => [])) {
+      const folder = join(this.#nodes, node, "boots");
+      for (const name of await readdir(folder).catch(() => []))
+        if (!keep.has(join(folder, name))) await rm(join(folder, name), { force: true });
+    }
+  }
+
   #mark({ node, id, boot }: Start): string {
     return join(this.#nodes, node, "boots", `${id}.${boot}`);
   }

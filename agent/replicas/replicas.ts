@@ -55,6 +55,7 @@ export class Replicas {
   readonly #options: ReplicasOptions;
   readonly #replicas = new Map<string, Replica>();
   readonly #places: Places;
+  #pruned: Promise<void> | undefined;
   #closed = false;
 
   constructor(options: ReplicasOptions) {
@@ -65,6 +66,7 @@ export class Replicas {
   /** The whole wanted set: what is new is started, what is draining or missing is told to leave. */
   apply(wanted: readonly Wanted[]): void {
     if (this.#closed) return;
+    this.#pruned ??= this.#places.prune(wanted);
     const keys = new Set(wanted.map(keyOf));
     for (const [key, replica] of this.#replicas) {
       if (keys.has(key)) continue;
@@ -133,6 +135,7 @@ export class Replicas {
 
   async #live(replica: Replica): Promise<void> {
     const { wanted } = replica;
+    await this.#pruned;
     const earlier = await this.#places.begin(wanted);
     if (earlier !== undefined) {
       replica.last.lastNumber = earlier;

@@ -151,7 +151,7 @@ async function check(
   const crashed = endSentence(ended, "the check of model.onnx", limits);
   if (crashed !== undefined) return { problem: crashed };
   const found = await readCheck(join(folder.check, "check.json"));
-  if (found.ok !== true) return { problem: found.problem ?? "the check of model.onnx said nothing" };
+  if (found.ok !== true) return { problem: refusalOf(found) };
   const content = await readFile(artifact);
   const profile = await readFile(join(folder.check, "profile.json"));
   const artifactSha256 = await blobs.put(content);
@@ -167,9 +167,14 @@ async function check(
   };
 }
 
+function refusalOf({ problem = "the check of model.onnx said nothing", code = "" }: CheckFile): string {
+  return code === "" || problem.includes(code) ? problem : `${problem} (${code})`;
+}
+
 type CheckFile = {
   ok?: boolean;
   problem?: string;
+  code?: string;
   signature?: { inputs?: JsonValue; outputs?: JsonValue };
   scoreOutput?: string;
   scoreKind?: string;

@@ -12,6 +12,7 @@ import { FileBlobs } from "#kernel/store/file/blobs.ts";
 import { processBegan } from "#kernel/store/lock.ts";
 import { type ObservedRun, type WantedRun, WantedRunSchema } from "#proto/driftmesh/internal/v1/agent_pb.ts";
 import { Runs } from "../../agent/runs/door.ts";
+import { logisticModel } from "../../sidecar/runtime/testing/onnx.ts";
 import { REPOSITORY, standIn, type StandIn } from "./stand-in.ts";
 
 let place: StandIn;
@@ -27,16 +28,16 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const blobPath = (sha256: string): string => join(folder, "blobs", sha256.slice(0, 2), sha256);
+const blobPath = (sha256: string): string => blobs.pathOf(sha256);
 
-function runs(): { runs: Runs; changes: Cell<number> } {
+function runs(root = place.root): { runs: Runs; changes: Cell<number> } {
   const changes = new Cell(0);
   const env = { PATH: process.env["PATH"] ?? "" };
   const options = { clock: systemClock, blobs, blobPath, env, log: silentLogger(), nodes: join(folder, "nodes") };
   const made = new Runs({
     ...options,
     modules: join(REPOSITORY, "node_modules"),
-    probe: join(place.root, "sidecar/probe/main.ts"),
+    probe: join(root, "sidecar/probe/main.ts"),
     changed: () => changes.set(changes.get().value + 1),
   });
   return { runs: made, changes };
@@ -69,8 +70,8 @@ async function wanted(train: string, more: Partial<WantedRun> = {}): Promise<Wan
   } as WantedRun);
 }
 
-async function ended(run: WantedRun): Promise<ObservedRun> {
-  const { runs: all, changes } = runs();
+async function ended(run: WantedRun, root?: string): Promise<ObservedRun> {
+  const { runs: all, changes } = runs(root);
   all.apply([run]);
   return await finished(all, changes);
 }
@@ -214,4 +215,25 @@ test("an attempt that an earlier agent began is told as lost, one that it finish
 
 test("train code of a strict track is refused without a sandbox", async () => {
   expect((await ended(await wanted(GOOD, { scope: "node/local" }))).reason).toMatch(/sandbox without network/);
+});
+
+test("an uploaded model is loaded by the real check, which finds its signature and makes a profile", async () => {
+  const artifactSha256 = await blobs.put(logisticModel([1, -1]));
+  const seen = await ended(
+    await wanted("", { train: false, artifactSha256, manifestSha256: "", kind: "" }),
+    REPOSITORY,
+  );
+  expect(seen).toMatchObject({ phase: "succeeded", reason: "", artifactSha256 });
+  expect(seen.model?.inputs).toMatchObject([{ name: "x", datatype: "FP32", shape: [-1n, 2n] }]);
+  expect(seen.model).toMatchObject({ scoreOutput: "probability", artifactSha256, profileSha256: seen.profileSha256 });
+});
+
+test("a file that is no ONNX is refused with a sentence and its code", async () => {
+  const artifactSha256 = await blobs.put(Buffer.from("hello"));
+  const seen = await ended(
+    await wanted("", { train: false, artifactSha256, manifestSha256: "", kind: "" }),
+    REPOSITORY,
+  );
+  expect(seen.phase).toBe("failed");
+  expect(seen.reason).toMatch(/DM-5001/);
 });
