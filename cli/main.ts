@@ -18,8 +18,8 @@ const terminal: Terminal = {
   interactive: process.stdout.isTTY,
 };
 const interrupted = new AbortController();
-process.once("SIGINT", () => interrupted.abort(new DOMException("interrupted", "AbortError")));
-process.once("SIGTERM", () => interrupted.abort(new DOMException("interrupted", "AbortError")));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+  process.once(signal, () => interrupted.abort(new DOMException("interrupted", "AbortError")));
 process.stdout.on("error", () => process.exit(0)); // the reader has gone: `driftmesh get models | head -1`
 process.exitCode = await main(process.argv.slice(2));
 

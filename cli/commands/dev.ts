@@ -47,15 +47,13 @@ async function foreground(context: Context, mesh: RunningMesh): Promise<number> 
   const onAbort = (): void => interrupted.resolve("interrupted");
   context.signal.addEventListener("abort", onAbort, { once: true });
   if (context.signal.aborted) onAbort();
-  const keepAlive = new AbortController();
-  void context.clock.sleep(2 ** 31 - 1, keepAlive.signal).catch(() => undefined);
-  const how = await Promise.race([interrupted.promise, mesh.ended]);
+  const ended = mesh.ended();
+  const how = await Promise.race([interrupted.promise, ended]);
   if (how === "interrupted") {
     context.terminal.talk("\nstopping ...\n");
     await stopMesh(context);
   }
-  keepAlive.abort();
-  const code = await mesh.ended;
+  const code = await ended;
   context.terminal.talk(
     code === 0 ? "the mesh has ended\n" : `the agent ended with code ${code}; its log is in ${context.data}/logs\n`,
   );

@@ -30,8 +30,8 @@ export type RunningMesh = {
   services: readonly Service[];
   /** From the start of the agent until every service answered. */
   readyMs: number;
-  /** Settles when the agent has ended, with its exit code. */
-  ended: Promise<number>;
+  /** Resolves when the agent has ended, with its exit code. Until it is called, the agent does not keep this process alive. */
+  ended(): Promise<number>;
 };
 
 const READY_MS = 60_000;
@@ -64,7 +64,12 @@ export async function startMesh(
   try {
     const { host, services } = await untilReady(context, { agent, ended, progress });
     const readyMs = clock.monotonicMs() - beganMs;
-    return { server: `127.0.0.1:${host.port}`, host, services, readyMs, ended: ended.promise };
+    agent.unref();
+    const waitForEnd = (): Promise<number> => {
+      agent.ref();
+      return ended.promise;
+    };
+    return { server: `127.0.0.1:${host.port}`, host, services, readyMs, ended: waitForEnd };
   } catch (thrown) {
     agent.kill("SIGTERM");
     await ended.promise;
@@ -127,7 +132,6 @@ function exitOf(agent: ChildProcess): Exiting {
   const exiting: Exiting = { promise, code: undefined };
   agent.once("error", () => resolve((exiting.code = 127)));
   agent.once("exit", (code) => resolve((exiting.code = code ?? 1)));
-  agent.unref();
   return exiting;
 }
 
@@ -163,7 +167,7 @@ async function refuseBroken(services: readonly Service[]): Promise<void> {
   const broken = services.find(({ restarts, state }) => restarts >= 3 && state !== "ready");
   if (broken === undefined) return;
   const lines = (await readFile(broken.log, "utf8").catch(() => "")).trimEnd().split("\n");
-  const said = sentenceOf(lines.findLast((line) => line.includes("process.failed")) ?? lines.at(-1) ?? "");
+  const said = sentenceOf(lines.findLast((line) => /process\.failed|Error:/.test(line)) ?? lines.at(-1) ?? "");
   throw new MeshError("DM-6008", `${broken.name} does not stay up: ${said}; its log is ${broken.log}`);
 }
 

@@ -113,7 +113,7 @@ test("an older token is refused, also after the agent was killed and started aga
   await expect(agent.apply({ token: token(4), replicas: [], runs: [] }, {})).rejects.toThrow(/term 4.*older.*term 5/);
   await expect.poll(async () => readFile(join(place.data, "agent.json"), "utf8")).toContain('"term":"5"');
   process.kill(mesh.host.agent.pid, "SIGKILL");
-  await mesh.ended;
+  await mesh.ended();
   await start();
   await expect(agent.apply({ token: token(4), replicas: [], runs: [] }, {})).rejects.toThrow(/older/);
 });
@@ -124,7 +124,7 @@ test("when the agent was killed, the next one ends its children, keeps the ports
   await expect.poll(async () => readFile(join(place.data, "agent.json"), "utf8")).toContain("replica/r1");
   const before = JSON.parse(await readFile(join(place.data, "agent.json"), "utf8")) as RunningMesh["host"];
   process.kill(mesh.host.agent.pid, "SIGKILL");
-  await mesh.ended;
+  await mesh.ended();
   await start();
   expect(mesh.host.ports).toEqual(before.ports);
   for (const { pid, began } of before.children) expect(await processBegan(pid)).not.toBe(began);

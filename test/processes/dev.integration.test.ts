@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -7,7 +7,7 @@ import { processBegan } from "#kernel/store/lock.ts";
 import * as dev from "../../cli/commands/dev.ts";
 import { livingHost, readHost, stopMesh } from "../../cli/local/door.ts";
 import { testContext, type TestContext } from "./context.ts";
-import { standIn, type StandIn } from "./stand-in.ts";
+import { REPOSITORY, standIn, type StandIn } from "./stand-in.ts";
 
 let place: StandIn;
 let context: TestContext;
@@ -89,6 +89,17 @@ test("a node that makes no sense is refused before anything is started", async (
 test("a nats-server that is missing is named with what to install", async () => {
   context = { ...context, env: { ...context.env, DRIFTMESH_NATS_SERVER: "/no/such/nats-server" } };
   await expect(run("--port", "0", "--detach")).rejects.toMatchObject({ fault: "DM-6003" });
+});
+
+test("a service that cannot stay up is named with what it said last, and nothing is left", async () => {
+  const broken = `import { runService } from "${REPOSITORY}/kernel/process/run.ts";
+await runService("drift", () => Promise.reject(new Error("the moon is missing")));`;
+  await writeFile(join(place.root, "drift/main.ts"), broken);
+  await expect(run("--port", "0", "--detach")).rejects.toThrow(
+    /drift does not stay up: the moon is missing; its log is/,
+  );
+  expect(await livingHost(place.data)).toBeUndefined();
+  expect((await readHost(place.data))?.children).toEqual([]);
 });
 
 test("a data folder with a long path gets a socket elsewhere", async () => {
