@@ -1,6 +1,7 @@
 // Replays flights at a constant pace: asks both deployments about the same rows, later tells both the truth.
 // R1 Never waits for a verdict: only for its own calls and for its own clock.
-// R2 Every answer goes to the recorder, so that the pay-off is computed from answers and truths alone.
+// R2 A call that the mesh could not take (UNAVAILABLE) is repeated for up to 30 s, as any good client does, and counted.
+// R3 Every answer goes to the recorder, so that the pay-off is computed from answers and truths alone.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type ModelInferRequestSchema, type ModelInferResponse } from "#proto/inference/grpc_service_pb.ts";
 import { DAY0_MS, DAY_MS, type Flights } from "../dataset.ts";
@@ -36,16 +37,36 @@ export type FeedResult = {
   labels: number;
   seconds: number;
   lagMs: number;
+  /** Calls that failed and were repeated. */
+  repeated: number;
   toDay: number;
 };
 
 type Asking = { mesh: string; pinned: string; row: number };
-type Book = { ids: Map<number, Asking>; result: FeedResult; recorder: Recorder };
+type Book = {
+  ids: Map<number, Asking>;
+  result: FeedResult;
+  recorder: Recorder;
+  patient: <T>(call: () => Promise<T>) => Promise<T>;
+};
 
 /** Plays the story through the mesh; resolves when the last truth has been told or `onDay` says stop. */
 export async function feed(mesh: Mesh, options: FeedOptions): Promise<FeedResult> {
-  const result: FeedResult = { rows: 0, requests: 0, labels: 0, seconds: 0, lagMs: 0, toDay: options.fromDay };
-  const book: Book = { ids: new Map(), result, recorder: options.recorder };
+  const result: FeedResult = {
+    rows: 0,
+    requests: 0,
+    labels: 0,
+    seconds: 0,
+    lagMs: 0,
+    repeated: 0,
+    toDay: options.fromDay,
+  };
+  const book: Book = {
+    ids: new Map(),
+    result,
+    recorder: options.recorder,
+    patient: (call) => patiently(call, options, result),
+  };
   const startMs = options.nowMs();
   const firstMs = DAY0_MS + options.fromDay * DAY_MS;
   const { flights, asked, story, fromDay, toDay } = options;
@@ -68,8 +89,8 @@ export async function feed(mesh: Mesh, options: FeedOptions): Promise<FeedResult
 async function ask(mesh: Mesh, options: FeedOptions, event: RowsEvent, book: Book): Promise<void> {
   const request = requestOf(event.columns, event.eventMs);
   const [followed, pinned] = await Promise.all([
-    mesh.inference.modelInfer({ ...request, modelName: options.follows }),
-    mesh.inference.modelInfer({ ...request, modelName: options.pinned }),
+    book.patient(() => mesh.inference.modelInfer({ ...request, modelName: options.follows })),
+    book.patient(() => mesh.inference.modelInfer({ ...request, modelName: options.pinned })),
   ]);
   const ours = scoresOf(followed);
   const theirs = scoresOf(pinned);
@@ -92,9 +113,25 @@ async function tell(mesh: Mesh, event: TruthsEvent, book: Book): Promise<void> {
     ];
   });
   if (labels.length === 0) return;
-  await mesh.feedback.sendLabels({ labels });
+  await book.patient(() => mesh.feedback.sendLabels({ labels }));
   book.recorder.told(event);
   book.result.labels += labels.length / 2;
+}
+
+const UNAVAILABLE = 14;
+const PATIENCE_MS = 30_000;
+
+async function patiently<T>(call: () => Promise<T>, { nowMs, sleep }: FeedOptions, result: FeedResult): Promise<T> {
+  for (const endMs = nowMs() + PATIENCE_MS; ;) {
+    try {
+      return await call();
+    } catch (error) {
+      const away = error instanceof Error && "code" in error && error.code === UNAVAILABLE;
+      if (!away || nowMs() > endMs) throw error;
+      result.repeated++;
+      await sleep(100);
+    }
+  }
 }
 
 /** A request of many rows, one tensor per feature, with the event time of each row. */

@@ -28,6 +28,7 @@ const world: World = {
   pinned: "",
   seen: nothingSeen(),
   fed: undefined,
+  onDay: () => undefined,
 };
 
 try {

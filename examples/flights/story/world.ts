@@ -22,6 +22,8 @@ export type World = {
   pinned: string;
   seen: Seen;
   fed: FeedResult | undefined;
+  /** Called at each new event day, for those who want to disturb. */
+  onDay: (day: number) => void;
 };
 
 /** A number inside an answer of the command line, by its path; NaN when it is not there. */

@@ -42,6 +42,7 @@ export async function live(world: World): Promise<void> {
     sleep: world.sleep,
     onDay: (today) => {
       day = today;
+      world.onDay(today);
       if (hand === undefined && rolloutsOf(world).some((r) => r.stage === RolloutStage.PROMOTED)) {
         print.line(`day ${today}: a run is ordered by hand, with nothing new to learn`);
         const shadow = String(HAND_SHADOW_DAYS);
@@ -62,12 +63,12 @@ export async function live(world: World): Promise<void> {
   await until(world, 10_000, () => Promise.resolve(settled(world) ? true : undefined));
   watcher.abort();
   await watching;
-  const { rows, requests, labels, seconds, lagMs, toDay } = world.fed;
+  const { rows, requests, labels, seconds, lagMs, repeated, toDay } = world.fed;
   print.line(
     `${rows} rows in ${requests} requests and ${labels} truths to both deployments, days ${HISTORY_DAYS}-${toDay}, in ${seconds.toFixed(1)} s`,
   );
   print.line(
-    `${Math.round((2 * rows) / seconds)} rows/s answered; the replayer was at most ${Math.round(lagMs)} ms behind its clock`,
+    `${Math.round((2 * rows) / seconds)} rows/s answered; the replayer was at most ${Math.round(lagMs)} ms behind its clock; ${repeated} calls repeated`,
   );
 }
 
