@@ -22,28 +22,48 @@ export async function compose(context: ServiceContext): Promise<RunningService> 
   const { clock, rand, metrics } = context;
   const settings = readSidecarSettings(context.env);
   const { spec, strict } = settings;
-  const log = context.log.child({ replica: spec.id, boot: spec.boot, model: spec.model.model, version: spec.model.version });
+  const log = context.log.child({
+    replica: spec.id,
+    boot: spec.boot,
+    model: spec.model.model,
+    version: spec.model.version,
+  });
   await using stack = new AsyncDisposableStack();
   const blobs = new FileBlobs({ dir: settings.blobs, rand });
   const runtime = stack.use(await loadOnnx(await blobOf(blobs, spec.model.artifactSha256, "artifact"), spec.cpu));
   const features = featuresOf(spec.model);
   const sources = sourcesOf(features, runtime);
-  await probe(runtime, features, (error) => log.warn("sidecar.probe-failed", { reason: strict ? "withheld in strict mode" : messageOf(error) }));
+  await probe(runtime, features, (error) =>
+    log.warn("sidecar.probe-failed", { reason: strict ? "withheld in strict mode" : messageOf(error) }),
+  );
 
   const keys = { newest: spec.macKeys };
   const macKeys = (): readonly Uint8Array[] => keys.newest;
   const otherArm = new OtherArm({ boot: spec.boot, signature: runtime.signature, blobs, cpu: spec.cpu, strict, log });
   stack.defer(() => otherArm.close());
   const recorder = startRecorder({
-    ...{ sources, log, metrics, otherArm: (call) => otherArm.score(call) },
+    sources,
+    log,
+    metrics,
+    otherArm: (call) => otherArm.score(call),
     order: orderOf(settings, await profileOf(blobs, spec.model, features)),
   });
   stack.defer(() => recorder.close());
 
   const serving = { ready: true };
   const inference = inferenceService({
-    identity: { ...spec.model, track: spec.track, boot: spec.boot, strict, clientEventTime: spec.clientEventTime },
-    ...{ runtime, macKeys, clock, admission: new Admission(DEFAULT_BOUNDS), eventTime: new EventTime(spec.clientEventTime) },
+    identity: {
+      ...spec.model,
+      track: spec.track,
+      boot: spec.boot,
+      strict,
+      clientEventTime: spec.clientEventTime,
+    },
+    runtime,
+    macKeys,
+    clock,
+    admission: new Admission(DEFAULT_BOUNDS),
+    eventTime: new EventTime(spec.clientEventTime),
     record: (call) => recorder.record(call),
     ready: () => serving.ready,
     observed: observerOf(metrics),
@@ -53,10 +73,14 @@ export async function compose(context: ServiceContext): Promise<RunningService> 
   server.setServing(spec.model.model, true);
 
   const leaving = new AbortController();
-  const following = followOrders({ control: settings.control, replica: spec.id, boot: spec.boot, clock, rand, log }, async (orders) => {
-    if (orders.macKeys.length > 0) keys.newest = orders.macKeys;
-    await otherArm.follow(orders.shadow);
-  }, leaving.signal);
+  const following = followOrders(
+    { control: settings.control, replica: spec.id, boot: spec.boot, clock, rand, log },
+    async (orders) => {
+      if (orders.macKeys.length > 0) keys.newest = orders.macKeys;
+      await otherArm.follow(orders.shadow);
+    },
+    leaving.signal,
+  );
   stack.defer(async () => {
     leaving.abort();
     await following;
@@ -94,7 +118,11 @@ function sourcesOf(features: readonly Feature[], runtime: Runtime): FeatureSourc
   throw new MeshError("DM-5002", plan.problems.join("; "));
 }
 
-async function profileOf(blobs: Blobs, model: ModelSpec, features: readonly Feature[]): Promise<Pick<Profile, "features" | "score">> {
+async function profileOf(
+  blobs: Blobs,
+  model: ModelSpec,
+  features: readonly Feature[],
+): Promise<Pick<Profile, "features" | "score">> {
   if (model.profileSha256 === "") return warmupProfile(features, model.scoreKind === "value" ? "value" : "probability");
   const content = await blobOf(blobs, model.profileSha256, "profile");
   const profile = JSON.parse(Buffer.from(content).toString()) as Profile;
@@ -131,7 +159,10 @@ function orderOf({ spec, strict, ...settings }: SidecarSettings, profile: Pick<P
 }
 
 /** Where labels of a strict deployment are kept; undefined for an open one. */
-function labelStore({ strict, agentSocket, spec }: SidecarSettings, stack: AsyncDisposableStack): StoreLabels | undefined {
+function labelStore(
+  { strict, agentSocket, spec }: SidecarSettings,
+  stack: AsyncDisposableStack,
+): StoreLabels | undefined {
   if (!strict || agentSocket === undefined) return undefined;
   const agent = stack.use(grpcClient(NodeLog, socketAddress(agentSocket)));
   return async (message) => {
@@ -143,7 +174,11 @@ function observerOf(metrics: Metrics) {
   const calls = metrics.counter("driftmesh_sidecar_calls_total", "ModelInfer calls by outcome", ["outcome"]);
   const rows = metrics.counter("driftmesh_sidecar_rows_total", "Rows answered");
   const buckets = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1_000];
-  const time = metrics.histogram("driftmesh_sidecar_call_ms", "Milliseconds from a decoded request to its answer", buckets);
+  const time = metrics.histogram(
+    "driftmesh_sidecar_call_ms",
+    "Milliseconds from a decoded request to its answer",
+    buckets,
+  );
   return (outcome: "answered" | "refused" | "failed", count: number, ms: number): void => {
     calls.inc({ outcome });
     if (outcome !== "answered") return;

@@ -41,9 +41,19 @@ export function readSidecarSettings(env: Environment): SidecarSettings {
   });
   const spec = specOf(raw.replica);
   const strict = spec.scope !== "open";
-  if (strict && raw.agentSocket === undefined) throw wrong("DRIFTMESH_AGENT_SOCKET", "is not set; a strict replica keeps records in its node's log");
+  if (strict && raw.agentSocket === undefined)
+    throw wrong("DRIFTMESH_AGENT_SOCKET", "is not set; a strict replica keeps records in its node's log");
   const { listen, control, blobs, work, natsUrl, agentSocket } = raw;
-  return { listen, control, blobs, work, spec, strict, agentSocket, nats: { url: natsUrl, credentials: credentialsOf(raw.natsCredentials) } };
+  return {
+    listen,
+    control,
+    blobs,
+    work,
+    spec,
+    strict,
+    agentSocket,
+    nats: { url: natsUrl, credentials: credentialsOf(raw.natsCredentials) },
+  };
 }
 
 function specOf(json: string): SidecarSettings["spec"] {
@@ -63,10 +73,13 @@ function credentialsOf(json: string | undefined): NatsCredentials | undefined {
   if (json === undefined) return undefined;
   const parsed: unknown = JSON.parse(json);
   const { user, password } = (parsed ?? {}) as { user?: unknown; password?: unknown };
-  if (typeof user !== "string" || typeof password !== "string") throw wrong("DRIFTMESH_NATS_CREDENTIALS", "is not {user, password} in JSON");
+  if (typeof user !== "string" || typeof password !== "string")
+    throw wrong("DRIFTMESH_NATS_CREDENTIALS", "is not {user, password} in JSON");
   return { user, password };
 }
 
 function wrong(variable: string, problem: string): MeshError {
-  return new MeshError("DM-1002", `${variable} ${problem}`, { violations: [{ field: variable, description: problem }] });
+  return new MeshError("DM-1002", `${variable} ${problem}`, {
+    violations: [{ field: variable, description: problem }],
+  });
 }

@@ -54,7 +54,8 @@ export function feedbackService(deps: FeedbackDeps): GrpcService {
 
 async function take(deps: FeedbackDeps, labels: readonly Label[]): Promise<void> {
   const store = storeOf(deps);
-  if (labels.length > LABELS_MAX) throw wrong("labels", `${labels.length} labels in one batch; expected at most ${LABELS_MAX}`);
+  if (labels.length > LABELS_MAX)
+    throw wrong("labels", `${labels.length} labels in one batch; expected at most ${LABELS_MAX}`);
   const rows = labels.map((label, place) => rowOf(deps, label, place));
   const { track } = deps;
   const nonce = deps.rand.bytes(12);
@@ -76,9 +77,14 @@ function rowOf({ track, macKeys, clock }: FeedbackDeps, label: Label, place: num
   if (read.kind === "malformed") throw wrong(field, `${field} is malformed`, "DM-4001");
   if (read.kind === "wrong-mac") throw wrong(field, `${field} was not made by this mesh`, "DM-4002");
   if (read.address.track !== track) {
-    throw wrong(field, `${field} belongs to another deployment; send its label to that deployment's own endpoint`, "DM-2007");
+    throw wrong(
+      field,
+      `${field} belongs to another deployment; send its label to that deployment's own endpoint`,
+      "DM-2007",
+    );
   }
-  if (!Number.isFinite(label.value)) throw wrong(`labels[${place}].value`, `labels[${place}].value is not a finite number`);
+  if (!Number.isFinite(label.value))
+    throw wrong(`labels[${place}].value`, `labels[${place}].value is not a finite number`);
   const number = BigInt(read.address.number) + BigInt(label.row);
   const eventTimeMs = label.eventTimeMs === 0n ? BigInt(clock.wallMs()) : label.eventTimeMs;
   return { boot: read.address.boot, number, value: label.value, eventTimeMs };
@@ -86,9 +92,16 @@ function rowOf({ track, macKeys, clock }: FeedbackDeps, label: Label, place: num
 
 function storeOf({ store }: FeedbackDeps): StoreLabels {
   if (store !== undefined) return store;
-  throw new MeshError("DM-2007", "feedback of an open deployment is taken by the gateway; send it to the address of the mesh, not to a replica");
+  throw new MeshError(
+    "DM-2007",
+    "feedback of an open deployment is taken by the gateway; send it to the address of the mesh, not to a replica",
+  );
 }
 
-function wrong(field: string, message: string, fault: "DM-1002" | "DM-4001" | "DM-4002" | "DM-2007" = "DM-1002"): MeshError {
+function wrong(
+  field: string,
+  message: string,
+  fault: "DM-1002" | "DM-4001" | "DM-4002" | "DM-2007" = "DM-1002",
+): MeshError {
   return new MeshError(fault, message, { violations: [{ field, description: message }] });
 }

@@ -18,14 +18,20 @@ const COMPRESSORS = {
 
 /** All rows of the manifest, in the order of its files; DM-1004 naming the column that is missing or of another type. */
 export async function readRows(manifest: DataManifest, features: readonly Feature[]): Promise<Rows> {
-  const collected = { columns: features.map(() => [] as (number | string)[]), labels: [] as number[], eventMs: [] as number[] };
+  const collected = {
+    columns: features.map(() => [] as (number | string)[]),
+    labels: [] as number[],
+    eventMs: [] as number[],
+  };
   for (const file of manifest.files) {
     if (file.path === undefined) throw new MeshError("DM-1004", `data file ${file.sha256} has no path in the manifest`);
     try {
       await readFile(file.path, { manifest, features, collected });
     } catch (error) {
       if (error instanceof MeshError) throw error;
-      throw new MeshError("DM-1004", `data file ${file.sha256} is not Parquet that can be read: ${messageOf(error)}`, { cause: error });
+      throw new MeshError("DM-1004", `data file ${file.sha256} is not Parquet that can be read: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
   const columns = features.map(({ name, type }, i): ProfileColumn => {
@@ -47,7 +53,8 @@ async function readFile(
   const scan = await parquetScan({ file, compressors: COMPRESSORS });
   const there = new Set(scan.metadata.schema.map(({ name }) => name));
   const missing = ["event_time", ...features.map(({ name }) => name), "label"].filter((name) => !there.has(name));
-  if (missing.length > 0) throw new MeshError("DM-1004", `the data have no column ${missing.map((name) => `"${name}"`).join(", ")}`);
+  if (missing.length > 0)
+    throw new MeshError("DM-1004", `the data have no column ${missing.map((name) => `"${name}"`).join(", ")}`);
   for (const { rowStart, rowEnd } of scan.ranges) {
     const read = (column: string): Promise<ArrayLike<unknown>> => scan.readColumn({ column, rowStart, rowEnd });
     const [times, labels] = [await read("event_time"), await read("label")];
@@ -72,7 +79,8 @@ function timeOf(value: unknown): number {
   throw new MeshError("DM-1004", 'column "event_time" has a value that is not Unix ms');
 }
 
-const numberOf = (value: unknown): number => (value === null || value === undefined || value === "" ? Number.NaN : Number(value));
+const numberOf = (value: unknown): number =>
+  value === null || value === undefined || value === "" ? Number.NaN : Number(value);
 
 function textOf(value: unknown): string {
   if (typeof value === "string") return value.slice(0, 256);

@@ -27,7 +27,9 @@ export function fitOf(model: ModelSpec, kind: string, signature: Signature): Fit
   const score = scoreOf(model, kind, signature.outputs);
   if (typeof score === "string") problems.push(score);
   if (problems.length > 0 || plan.kind === "misfit" || typeof score === "string") {
-    throw new MeshError("DM-5002", problems.join("; "), { violations: problems.map((description) => ({ field: "model", description })) });
+    throw new MeshError("DM-5002", problems.join("; "), {
+      violations: problems.map((description) => ({ field: "model", description })),
+    });
   }
   return { features, sources: plan.sources, ...score };
 }
@@ -53,10 +55,14 @@ function describedProblems(what: string, described: readonly Described[], found:
   const problems: string[] = [];
   for (const { name, datatype, shape } of described) {
     const real = found.find((spec) => spec.name === name);
-    if (real === undefined) problems.push(`${what} ${name} is described, but the model has ${found.map((spec) => spec.name).join(", ")}`);
-    else if (real.datatype !== datatype) problems.push(`${what} ${name} is described as ${datatype}, but it is ${real.datatype} in the model`);
+    if (real === undefined)
+      problems.push(`${what} ${name} is described, but the model has ${found.map((spec) => spec.name).join(", ")}`);
+    else if (real.datatype !== datatype)
+      problems.push(`${what} ${name} is described as ${datatype}, but it is ${real.datatype} in the model`);
     else if (!sameShape(shape.map(Number), real.shape)) {
-      problems.push(`${what} ${name} is described with shape [${shape.join(",")}], but it has [${real.shape.join(",")}] in the model`);
+      problems.push(
+        `${what} ${name} is described with shape [${shape.join(",")}], but it has [${real.shape.join(",")}] in the model`,
+      );
     }
   }
   const unknown = what === "input" ? found.filter(({ name }) => !described.some((d) => d.name === name)) : [];
@@ -66,22 +72,32 @@ function describedProblems(what: string, described: readonly Described[], found:
 /** Sizes agree where both are fixed; a file may leave its shape out. */
 function sameShape(described: readonly number[], real: readonly number[]): boolean {
   if (real.length === 0 || described.length === 0) return true;
-  return described.length === real.length && described.every((dim, i) => dim < 0 || (real[i] ?? -1) < 0 || dim === real[i]);
+  return (
+    described.length === real.length && described.every((dim, i) => dim < 0 || (real[i] ?? -1) < 0 || dim === real[i])
+  );
 }
 
 const FLOATS = ["FP32", "FP64", "FP16"];
 
-function scoreOf(model: ModelSpec, kind: string, outputs: readonly TensorSpec[]): Pick<Fit, "scoreOutput" | "scoreKind" | "scoreKindStated"> | string {
+function scoreOf(
+  model: ModelSpec,
+  kind: string,
+  outputs: readonly TensorSpec[],
+): Pick<Fit, "scoreOutput" | "scoreKind" | "scoreKindStated"> | string {
   const names = outputs.map(({ name }) => name).join(", ");
   const stated = model.scoreOutput;
   const output = stated === "" ? likeliest(outputs, kind) : outputs.find(({ name }) => name === stated);
   if (output === undefined) {
-    return stated === "" ? `none of the outputs (${names}) is a number` : `score output ${stated} is not an output of the model; it has ${names}`;
+    return stated === ""
+      ? `none of the outputs (${names}) is a number`
+      : `score output ${stated} is not an output of the model; it has ${names}`;
   }
   if (output.datatype === "BYTES") return `score output ${output.name} is text; expected numbers`;
   const told = model.scoreKind !== "" || kind.endsWith("classification") || kind === "regression";
   const probability =
-    model.scoreKind === "" ? kind.endsWith("classification") || (!told && looksLikeProbability(output)) : model.scoreKind === "probability";
+    model.scoreKind === ""
+      ? kind.endsWith("classification") || (!told && looksLikeProbability(output))
+      : model.scoreKind === "probability";
   return { scoreOutput: output.name, scoreKind: probability ? "probability" : "value", scoreKindStated: told };
 }
 

@@ -40,8 +40,11 @@ export function parseOrder(text: string): Order {
   };
   return {
     model: fromJson(ModelSpecSchema, order["model"] ?? {}, { ignoreUnknownFields: true }),
-    ...{ kind: word("kind"), artifact: word("artifact"), manifest: word("manifest") },
-    ...{ ancestorProfile: word("ancestorProfile"), out: word("out") },
+    kind: word("kind"),
+    artifact: word("artifact"),
+    manifest: word("manifest"),
+    ancestorProfile: word("ancestorProfile"),
+    out: word("out"),
     example: order["example"],
   };
 }
@@ -63,4 +66,5 @@ export function examplesOf(given: JsonValue | undefined): ExampleRow[] {
   throw new MeshError("DM-1001", "the example is not an object of features and values, nor a list of such objects");
 }
 
-const isRow = (value: unknown): value is ExampleRow => typeof value === "object" && value !== null && !Array.isArray(value);
+const isRow = (value: unknown): value is ExampleRow =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -7,7 +7,18 @@ import { DAY_MS, type Profile } from "#kernel/domain/profile.ts";
 import type { Signature, TensorSpec } from "#kernel/domain/model.ts";
 import type { DataManifest } from "#kernel/domain/state.ts";
 import { MeshError, messageOf } from "#kernel/fault/error.ts";
-import { exampleInputs, loadOnnx, numericValues, rowShape, scoresOf, sizeOf, type ExampleRow, type FeatureSource, type Runtime, type Tensor } from "../runtime/door.ts";
+import {
+  exampleInputs,
+  loadOnnx,
+  numericValues,
+  rowShape,
+  scoresOf,
+  sizeOf,
+  type ExampleRow,
+  type FeatureSource,
+  type Runtime,
+  type Tensor,
+} from "../runtime/door.ts";
 import { readRows, type Rows } from "./data.ts";
 import { fitOf, type Fit } from "./fit.ts";
 import { examplesOf, type Check, type Order } from "./order.ts";
@@ -43,9 +54,17 @@ async function checked(order: Order): Promise<Check> {
   await writeFile(join(order.out, "profile.json"), JSON.stringify(profile));
   return {
     ok: true,
-    signature: { inputs: signature.inputs.map(wireTensor), outputs: signature.outputs.map(wireTensor) },
-    ...{ scoreOutput: fit.scoreOutput, scoreKind, features: fit.features },
-    metrics: rows === undefined || scores === undefined || order.kind.startsWith("multiclass") ? {} : metricsOf(rows.labels, scores, scoreKind),
+    signature: {
+      inputs: signature.inputs.map(wireTensor),
+      outputs: signature.outputs.map(wireTensor),
+    },
+    scoreOutput: fit.scoreOutput,
+    scoreKind,
+    features: fit.features,
+    metrics:
+      rows === undefined || scores === undefined || order.kind.startsWith("multiclass")
+        ? {}
+        : metricsOf(rows.labels, scores, scoreKind),
     rows: rows?.eventMs.length ?? 0,
   };
 }
@@ -68,7 +87,8 @@ async function manifestOf(path: string): Promise<DataManifest | undefined> {
 async function tryExample(runtime: Runtime, fit: Fit, examples: readonly ExampleRow[]): Promise<Float32Array> {
   const known = new Set([...fit.features.map(({ name }) => name), ...runtime.signature.inputs.map(({ name }) => name)]);
   const foreign = [...new Set(examples.flatMap((example) => Object.keys(example)))].filter((name) => !known.has(name));
-  if (foreign.length > 0) throw new MeshError("DM-5002", `the example names ${foreign.join(", ")}, which the model does not take`);
+  if (foreign.length > 0)
+    throw new MeshError("DM-5002", `the example names ${foreign.join(", ")}, which the model does not take`);
   const rows = Math.max(1, examples.length);
   let outputs: Tensor[];
   try {
@@ -79,7 +99,10 @@ async function tryExample(runtime: Runtime, fit: Fit, examples: readonly Example
   }
   const scores = scoresOf(outputs, fit.scoreOutput, rows);
   if (examples.length > 0 && scores.every((score) => Number.isNaN(score))) {
-    throw new MeshError("DM-5002", `output ${fit.scoreOutput} gave no number per row for the example; name another as scoreOutput`);
+    throw new MeshError(
+      "DM-5002",
+      `output ${fit.scoreOutput} gave no number per row for the example; name another as scoreOutput`,
+    );
   }
   return examples.length === 0 ? new Float32Array() : scores;
 }
@@ -92,7 +115,9 @@ async function scoreRows(runtime: Runtime, fit: Fit, rows: Rows): Promise<Float3
     try {
       all.set(scoresOf(await runtime.infer(inputs), fit.scoreOutput, count), from);
     } catch (error) {
-      throw new MeshError("DM-3006", `the model failed on its own training data: ${messageOf(error)}`, { cause: error });
+      throw new MeshError("DM-3006", `the model failed on its own training data: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
   return all;
@@ -118,7 +143,12 @@ function inputsOf({ inputs }: Signature, sources: readonly FeatureSource[], { co
         else numbers.fill(value === "" ? Number.NaN : Number(value), start, start + width);
       }
     });
-    return { name: spec.name, datatype: spec.datatype, shape, values: spec.datatype === "BYTES" ? texts : numericValues(spec, numbers) };
+    return {
+      name: spec.name,
+      datatype: spec.datatype,
+      shape,
+      values: spec.datatype === "BYTES" ? texts : numericValues(spec, numbers),
+    };
   });
 }
 
@@ -127,7 +157,10 @@ function settledKind(fit: Fit, scores: Float32Array): "probability" | "value" {
   if (fit.scoreKind === "value") return "value";
   if (scores.every((score) => Number.isNaN(score) || (score >= -1e-3 && score <= 1.001))) return "probability";
   if (!fit.scoreKindStated) return "value";
-  throw new MeshError("DM-5002", `score output ${fit.scoreOutput} leaves the range from 0 to 1; expected a probability`);
+  throw new MeshError(
+    "DM-5002",
+    `score output ${fit.scoreOutput} leaves the range from 0 to 1; expected a probability`,
+  );
 }
 
 type Found = { rows: Rows | undefined; scores: Float32Array | undefined; scoreKind: "probability" | "value" };
@@ -144,7 +177,9 @@ async function profileOf(order: Order, fit: Fit, { rows, scores, scoreKind }: Fo
 async function ancestorBins(path: string, fit: Fit): Promise<ProfileBins | undefined> {
   if (path === "") return undefined;
   const { features, score, labelShift, labelScale } = JSON.parse(await readFile(path, "utf8")) as Profile;
-  const same = features.length === fit.features.length && features.every(({ name, kind }, i) => name === fit.features[i]?.name && kind === fit.features[i]?.type);
+  const same =
+    features.length === fit.features.length &&
+    features.every(({ name, kind }, i) => name === fit.features[i]?.name && kind === fit.features[i]?.type);
   if (!same) throw new MeshError("DM-5002", "the features differ from those of the profile whose bins are to be kept");
   return { features, score, labelShift, labelScale };
 }
@@ -164,7 +199,9 @@ async function heldOutOf(artifact: string): Promise<(startMs: number) => boolean
 
 /** Losses on the rows the profile is made of, most of which the version has learned on: never to be taken for a judgement. */
 function metricsOf(labels: Float64Array, scores: Float32Array, kind: "probability" | "value"): Record<string, number> {
-  const known = [...labels.keys()].filter((row) => !Number.isNaN(labels[row] ?? Number.NaN) && !Number.isNaN(scores[row] ?? Number.NaN));
+  const known = [...labels.keys()].filter(
+    (row) => !Number.isNaN(labels[row] ?? Number.NaN) && !Number.isNaN(scores[row] ?? Number.NaN),
+  );
   if (known.length === 0) return {};
   const squares = known.reduce((sum, row) => sum + ((labels[row] ?? 0) - (scores[row] ?? 0)) ** 2, 0) / known.length;
   return kind === "value" ? { rmse_on_profile: Math.sqrt(squares) } : { brier_on_profile: squares };

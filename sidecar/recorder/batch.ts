@@ -5,7 +5,7 @@ import type { Column } from "../runtime/door.ts";
 import type { RowBlock } from "./rows.ts";
 import { sliceBlock } from "./rows.ts";
 
-export const BATCH_ROWS = 1_024;
+const BATCH_ROWS = 1_024;
 const BATCH_BYTES = 64 * 1024;
 export const BATCH_MS = 100;
 
@@ -32,7 +32,7 @@ export class RecordBatcher {
       if (!consecutive || last.other?.version !== block.other?.version) this.flush();
     }
     const perRow = Math.max(1, weight(block) / Math.max(1, block.scores.length));
-    for (let from = 0; from < block.scores.length; ) {
+    for (let from = 0; from < block.scores.length;) {
       const byBytes = Math.max(1, Math.floor((BATCH_BYTES - this.#bytes) / perRow));
       const take = Math.min(block.scores.length - from, BATCH_ROWS - this.#rows, byBytes);
       if (this.#rows === 0) this.#sinceMs = nowMs;
@@ -56,26 +56,40 @@ export class RecordBatcher {
 
 function weight(block: RowBlock): number {
   const rows = block.scores.length;
-  return block.columns.reduce((sum, column) => sum + (column.kind === "number" ? rows * 4 : textBytes(column.values)), rows * 16);
+  return block.columns.reduce(
+    (sum, column) => sum + (column.kind === "number" ? rows * 4 : textBytes(column.values)),
+    rows * 16,
+  );
 }
 
 const textBytes = (texts: readonly string[]): number => texts.reduce((sum, text) => sum + text.length + 2, 0);
 
 function merged(blocks: readonly RowBlock[]): RowBlock {
   const first = blocks[0];
-  if (first === undefined || blocks.length === 1) return first ?? { first: 0, eventMs: new Float64Array(), scores: new Float32Array(), columns: [] };
+  if (first === undefined || blocks.length === 1)
+    return first ?? { first: 0, eventMs: new Float64Array(), scores: new Float32Array(), columns: [] };
   const columns = first.columns.map((column, i): Column => {
     if (column.kind === "category") {
-      return { kind: "category", values: blocks.flatMap((block) => (block.columns[i]?.values as string[] | undefined) ?? []) };
+      return {
+        kind: "category",
+        values: blocks.flatMap((block) => (block.columns[i]?.values as string[] | undefined) ?? []),
+      };
     }
-    return { kind: "number", values: floats(blocks.map((block) => (block.columns[i]?.values as Float32Array | undefined) ?? new Float32Array())) };
+    return {
+      kind: "number",
+      values: floats(
+        blocks.map((block) => (block.columns[i]?.values as Float32Array | undefined) ?? new Float32Array()),
+      ),
+    };
   });
   const rows = blocks.reduce((sum, block) => sum + block.scores.length, 0);
   const eventMs = new Float64Array(rows);
   blocks.reduce((at, block) => (eventMs.set(block.eventMs, at), at + block.eventMs.length), 0);
   const one = { first: first.first, eventMs, scores: floats(blocks.map(({ scores }) => scores)), columns };
   if (first.other === undefined) return one;
-  const other = floats(blocks.map((block) => block.other?.scores ?? new Float32Array(block.scores.length).fill(Number.NaN)));
+  const other = floats(
+    blocks.map((block) => block.other?.scores ?? new Float32Array(block.scores.length).fill(Number.NaN)),
+  );
   return { ...one, other: { version: first.other.version, scores: other } };
 }
 

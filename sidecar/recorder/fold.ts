@@ -12,7 +12,7 @@ import { categoryBinner, cellsOf, DAY_MS, HOUR_MS, numericBin, type Profile } fr
 import type { Column } from "../runtime/door.ts";
 import type { RowBlock } from "./rows.ts";
 
-export const STRICT_ROWS = 100;
+const STRICT_ROWS = 100;
 const WAITING_CELLS = 64;
 const CELL_ARRAYS = 16_384;
 const ROWS_MAX = 4_096;
@@ -47,7 +47,9 @@ export class PaneFold {
     this.#number = options.lastPane ?? 0;
     this.#firstRow = (options.coveredUpTo ?? 0) + 1;
     this.#binners = options.profile.features.map((bins) => {
-      if (bins.kind === "number") return (column, row) => numericBin(bins.edges, column.kind === "number" ? (column.values[row] ?? Number.NaN) : Number.NaN);
+      if (bins.kind === "number")
+        return (column, row) =>
+          numericBin(bins.edges, column.kind === "number" ? (column.values[row] ?? Number.NaN) : Number.NaN);
       const binOf = categoryBinner(bins.categories);
       return (column, row) => binOf(column.kind === "category" ? (column.values[row] ?? "") : "");
     });
@@ -107,8 +109,15 @@ export class PaneFold {
     const cells = strict ? this.#leaving(watermarkMs, final) : [...this.#cells.values()].map(({ fresh }) => fresh);
     if (!strict) this.#cells.clear();
     const pane: Pane = {
-      ...{ track, boot, number: ++this.#number, firstRow: this.#firstRow, rows: this.#rows, watermarkMs },
-      ...{ dropped: this.#dropped, suppressed: this.#suppressed, cells: cells.sort((a, b) => a.startMs - b.startMs) },
+      track,
+      boot,
+      number: ++this.#number,
+      firstRow: this.#firstRow,
+      rows: this.#rows,
+      watermarkMs,
+      dropped: this.#dropped,
+      suppressed: this.#suppressed,
+      cells: cells.sort((a, b) => a.startMs - b.startMs),
     };
     this.#firstRow += this.#rows;
     this.#rows = 0;
@@ -185,7 +194,12 @@ class Settling {
 
 function added(a: PaneCell, b: PaneCell): PaneCell {
   const sum = (x: readonly number[], y: readonly number[]): number[] => x.map((value, i) => value + (y[i] ?? 0));
-  return { ...a, rows: a.rows + b.rows, score: sum(a.score, b.score), features: a.features.map((f, i) => sum(f, b.features[i] ?? [])) };
+  return {
+    ...a,
+    rows: a.rows + b.rows,
+    score: sum(a.score, b.score),
+    features: a.features.map((f, i) => sum(f, b.features[i] ?? [])),
+  };
 }
 
 function count(cells: number[] | undefined, bin: number): void {

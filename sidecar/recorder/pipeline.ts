@@ -27,7 +27,11 @@ export class Pipeline {
   #paneMs = 0;
 
   /** `append` says false when there is no room for a batch: its rows are then counted as dropped. */
-  constructor(identity: Identity, profile: Pick<Profile, "features" | "score">, append: (message: Outgoing) => boolean) {
+  constructor(
+    identity: Identity,
+    profile: Pick<Profile, "features" | "score">,
+    append: (message: Outgoing) => boolean,
+  ) {
     this.#identity = identity;
     this.#append = append;
     this.#fold = new PaneFold({ ...identity, profile });

@@ -107,7 +107,8 @@ class AfterAnswer {
   #offer(block: RowBlock): void {
     const rows = block.scores.length;
     if (rows > BLOCK_ROWS) {
-      for (let from = 0; from < rows; from += BLOCK_ROWS) this.#offer(sliceBlock(block, from, Math.min(rows, from + BLOCK_ROWS)));
+      for (let from = 0; from < rows; from += BLOCK_ROWS)
+        this.#offer(sliceBlock(block, from, Math.min(rows, from + BLOCK_ROWS)));
       return;
     }
     const bytes = encodeBlock(block);
@@ -131,7 +132,10 @@ function bounded(column: Column): Column {
 }
 
 function countersOf(metrics: Metrics): { dropped: (rows: number) => void; tell: (message: FromWorker) => void } {
-  const dropped = metrics.counter("driftmesh_sidecar_dropped_rows_total", "Rows answered and not recorded: the ring was full");
+  const dropped = metrics.counter(
+    "driftmesh_sidecar_dropped_rows_total",
+    "Rows answered and not recorded: the ring was full",
+  );
   const rows = metrics.gauge("driftmesh_sidecar_recorded_rows", "Rows recorded since the start");
   const panes = metrics.gauge("driftmesh_sidecar_panes", "Panes made since the start");
   const waiting = metrics.gauge("driftmesh_sidecar_waiting_messages", "Messages that wait to be sent");

@@ -31,7 +31,11 @@ export async function recover(options: RecoveryOptions, deps: PublisherDeps, sig
   }
 }
 
-function* messagesOf(leftover: Leftover, profile: Pick<Profile, "features" | "score"> | undefined, strict: boolean): Generator<Outgoing> {
+function* messagesOf(
+  leftover: Leftover,
+  profile: Pick<Profile, "features" | "score"> | undefined,
+  strict: boolean,
+): Generator<Outgoing> {
   const { head } = leftover;
   const fold = profile === undefined ? undefined : new PaneFold({ ...head, strict, profile });
   const kinds = profile?.features.map(({ kind }) => kind) ?? [];

@@ -10,7 +10,14 @@ import { crc32 } from "node:zlib";
 import { SUBJECTS } from "#kernel/domain/state.ts";
 import type { Outgoing } from "./wire.ts";
 
-export type SpoolHead = { track: number; boot: number; version: number; profileSha256: string; lastPane: number; coveredUpTo: number };
+export type SpoolHead = {
+  track: number;
+  boot: number;
+  version: number;
+  profileSha256: string;
+  lastPane: number;
+  coveredUpTo: number;
+};
 /** A message to send; its bytes are in memory or to be read from its segment. */
 export type Entry = Omit<Outgoing, "payload"> & { bytes: number; payload(): Uint8Array };
 
@@ -24,7 +31,11 @@ const DISK_BYTES = 256 << 20;
 const HEAD_BYTES = 8;
 const BODY_BYTES = 19;
 
-export type SpoolOptions = { folder: string; head: Omit<SpoolHead, "lastPane" | "coveredUpTo">; failed: (error: unknown) => void };
+export type SpoolOptions = {
+  folder: string;
+  head: Omit<SpoolHead, "lastPane" | "coveredUpTo">;
+  failed: (error: unknown) => void;
+};
 
 export class Spool {
   readonly #options: SpoolOptions;
@@ -57,7 +68,8 @@ export class Spool {
     const bytes = encode(KIND[stream], { number, lastRow, id }, message.payload);
     const segment = this.#segmentFor(bytes.byteLength);
     const at = segment === undefined ? undefined : this.#write(segment, bytes);
-    if (stream === "MESH_PANE") this.#covered = { lastPane: number, coveredUpTo: Math.max(lastRow, this.#covered.coveredUpTo) };
+    if (stream === "MESH_PANE")
+      this.#covered = { lastPane: number, coveredUpTo: Math.max(lastRow, this.#covered.coveredUpTo) };
     this.#waiting.push({ entry: this.#entry(message, segment, at), segment: at === undefined ? undefined : segment });
     if (segment !== undefined && at !== undefined) {
       segment.unacked += 1;
@@ -159,11 +171,19 @@ export function leftovers(folder: string, ownBoot: number): Leftover[] {
     if (Number.isNaN(boot) || boot === ownBoot) continue;
     byBoot.set(boot, [...(byBoot.get(boot) ?? []), join(folder, name)]);
   }
-  return [...byBoot].map(([boot, paths]) => ({ boot, paths, head: newestHead(boot, paths), entries: () => entriesOf(paths) }));
+  return [...byBoot].map(([boot, paths]) => ({
+    boot,
+    paths,
+    head: newestHead(boot, paths),
+    entries: () => entriesOf(paths),
+  }));
 }
 
 /** Messages of a dead boot by the streams and subjects they were for. */
-export function outgoingOf(head: SpoolHead, entry: { kind: "record" | "pane"; number: number; lastRow: number; id: string; payload: Uint8Array }): Outgoing {
+export function outgoingOf(
+  head: SpoolHead,
+  entry: { kind: "record" | "pane"; number: number; lastRow: number; id: string; payload: Uint8Array },
+): Outgoing {
   const { kind, ...rest } = entry;
   const subject = kind === "record" ? SUBJECTS.records(head.track, head.boot) : SUBJECTS.pane(head.track, head.boot);
   return { stream: kind === "record" ? "MESH_REC" : "MESH_PANE", subject, ...rest };
@@ -209,7 +229,7 @@ type Decoded = { kind: Kind; number: number; lastRow: number; id: string; payloa
 
 /** Good entries up to the first torn one. */
 function* decode(bytes: Buffer): Generator<Decoded> {
-  for (let at = 0; at + HEAD_BYTES + BODY_BYTES <= bytes.byteLength; ) {
+  for (let at = 0; at + HEAD_BYTES + BODY_BYTES <= bytes.byteLength;) {
     const end = at + HEAD_BYTES + bytes.readUInt32LE(at);
     if (end > bytes.byteLength || crc32(bytes.subarray(at + HEAD_BYTES, end)) !== bytes.readUInt32LE(at + 4)) return;
     yield body(bytes.subarray(at + HEAD_BYTES, end));

@@ -60,7 +60,10 @@ export function recordMessage(head: RecordHead, rows: RowBlock): Outgoing {
   const count = rows.scores.length;
   const base = Math.floor(rows.eventMs[0] ?? 0);
   const message = create(RecordBatchSchema, {
-    ...{ track: head.track, boot: head.boot, version: head.version, rows: count },
+    track: head.track,
+    boot: head.boot,
+    version: head.version,
+    rows: count,
     batch: BigInt(head.batch),
     firstRow: BigInt(rows.first),
     droppedTotal: BigInt(head.droppedTotal),
@@ -87,7 +90,10 @@ export function recordMessage(head: RecordHead, rows: RowBlock): Outgoing {
 }
 
 /** Rows of a stored batch, and what its head said; for panes that a dead process did not come to. */
-export function readRecord(payload: Uint8Array, kinds: readonly ("number" | "category")[]): { rows: RowBlock; head: RecordHead } {
+export function readRecord(
+  payload: Uint8Array,
+  kinds: readonly ("number" | "category")[],
+): { rows: RowBlock; head: RecordHead } {
   const message = fromBinary(RecordBatchSchema, payload);
   const columns = message.columns.map((column, i): Column =>
     kinds[i] === "category"
@@ -102,7 +108,10 @@ export function readRecord(payload: Uint8Array, kinds: readonly ("number" | "cat
     columns,
   };
   const head = {
-    ...{ track: message.track, boot: message.boot, version: message.version, batch: Number(message.batch) },
+    track: message.track,
+    boot: message.boot,
+    version: message.version,
+    batch: Number(message.batch),
     droppedTotal: Number(message.droppedTotal),
     numberedTotal: Number(message.numberedTotal),
     watermarkMs: Number(message.watermarkMs),

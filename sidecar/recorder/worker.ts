@@ -39,7 +39,8 @@ const TURN_BLOCKS = 64;
 async function main(order: WorkerOrder): Promise<void> {
   const port = present(parentPort, "the main thread");
   const say = (message: FromWorker): void => port.postMessage(message);
-  const warn = (event: string, fields: Record<string, unknown>): void => say({ kind: "log", level: "warn", event, fields });
+  const warn = (event: string, fields: Record<string, unknown>): void =>
+    say({ kind: "log", level: "warn", event, fields });
   const stopping = new AbortController();
   const finish = Promise.withResolvers<number>();
   const ring = new Ring(order.ring);
@@ -57,8 +58,14 @@ async function main(order: WorkerOrder): Promise<void> {
     stopping.signal,
   );
   const deps: PublisherDeps = {
-    ...{ sink, clock, rand },
-    failed: (stream, error) => warn("recorder.publish-failed", { stream, reason: messageOf(error) }),
+    sink,
+    clock,
+    rand,
+    failed: (stream, error) =>
+      warn("recorder.publish-failed", {
+        stream,
+        reason: messageOf(error),
+      }),
   };
   const { identity, profileSha256, folder } = order;
   const spool = new Spool({

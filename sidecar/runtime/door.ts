@@ -3,4 +3,14 @@ export { exampleInputs, numericValues, rowShape, type ExampleRow } from "./examp
 export { loadOnnx } from "./onnx.ts";
 export type { Runtime } from "./runtime.ts";
 export { columnsOf, planFeatures, scoresOf, type Column, type FeatureSource } from "./score.ts";
-export { bytesOf, ELEMENTS, isTexts, overBytes, rowsOf, selectRows, sizeOf, type Tensor, type TensorValues } from "./tensor.ts";
+export {
+  bytesOf,
+  ELEMENTS,
+  isTexts,
+  overBytes,
+  rowsOf,
+  selectRows,
+  sizeOf,
+  type Tensor,
+  type TensorValues,
+} from "./tensor.ts";

@@ -23,7 +23,11 @@ export function exampleInputs(
 
 function fill(
   spec: TensorSpec,
-  { shape, mine, examples }: { shape: readonly number[]; mine: readonly FeatureSource[]; examples: readonly ExampleRow[] },
+  {
+    shape,
+    mine,
+    examples,
+  }: { shape: readonly number[]; mine: readonly FeatureSource[]; examples: readonly ExampleRow[] },
 ): TensorValues {
   const size = sizeOf(shape);
   const stride = sizeOf(shape.slice(1));
@@ -32,10 +36,13 @@ function fill(
   examples.forEach((example, row) => {
     for (const { feature, offset, width } of mine) {
       const given = example[feature.name] ?? example[spec.name];
-      const list: unknown[] = Array.isArray(given) ? given : new Array<unknown>(width === 0 ? stride : width).fill(given);
+      const list: unknown[] = Array.isArray(given)
+        ? given
+        : new Array<unknown>(width === 0 ? stride : width).fill(given);
       list.slice(0, width === 0 ? stride : width).forEach((value, i) => {
         const index = row * stride + offset + i;
-        texts[index] = typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value);
+        texts[index] =
+          typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value);
         numbers[index] = Number(value ?? 0);
       });
     }
@@ -50,7 +57,8 @@ export function numericValues(spec: Pick<TensorSpec, "datatype">, numbers: Array
   const values = element.over(new ArrayBuffer(numbers.length * element.bytes), 0, numbers.length);
   for (let i = 0; i < numbers.length; i++) {
     const number = numbers[i] ?? 0;
-    if (values instanceof BigInt64Array || values instanceof BigUint64Array) values[i] = BigInt(Math.trunc(number) || 0);
+    if (values instanceof BigInt64Array || values instanceof BigUint64Array)
+      values[i] = BigInt(Math.trunc(number) || 0);
     else values[i] = spec.datatype === "FP16" ? numberToHalf(number) : number;
   }
   return values;

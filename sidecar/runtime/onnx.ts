@@ -5,7 +5,7 @@ import { env, InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { MeshError, messageOf } from "#kernel/fault/error.ts";
 import type { Datatype, Signature, TensorSpec } from "#kernel/domain/model.ts";
 import type { Runtime } from "./runtime.ts";
-import type { Tensor, TensorValues } from "./tensor.ts";
+import type { Tensor } from "./tensor.ts";
 
 const DATATYPE_OF: Readonly<Record<string, Datatype>> = {
   bool: "BOOL",
@@ -43,9 +43,14 @@ export async function loadOnnx(content: Uint8Array, cpu = 1): Promise<Runtime> {
       logSeverityLevel: SILENT,
     });
   } catch (thrown) {
-    throw new MeshError("DM-5001", `the file is not an ONNX model that can be loaded: ${messageOf(thrown)}`, { cause: thrown });
+    throw new MeshError("DM-5001", `the file is not an ONNX model that can be loaded: ${messageOf(thrown)}`, {
+      cause: thrown,
+    });
   }
-  const signature: Signature = { inputs: session.inputMetadata.map(specOf), outputs: session.outputMetadata.map(specOf) };
+  const signature: Signature = {
+    inputs: session.inputMetadata.map(specOf),
+    outputs: session.outputMetadata.map(specOf),
+  };
   return new OnnxRuntime(session, signature);
 }
 
@@ -65,7 +70,7 @@ class OnnxRuntime implements Runtime {
     return this.signature.outputs.map(({ name, datatype }) => {
       const answer = answers[name];
       if (answer === undefined) throw new Error(`the model gave no output ${name}`);
-      return { name, datatype, shape: answer.dims, values: answer.data as TensorValues };
+      return { name, datatype, shape: answer.dims, values: answer.data };
     });
   }
 
@@ -75,15 +80,19 @@ class OnnxRuntime implements Runtime {
 }
 
 function ortTensor({ datatype, values, shape }: Tensor): OrtTensor {
-  return new OrtTensor(ORT_TYPE[datatype] as OrtType, values as Float32Array, shape);
+  return new OrtTensor(ORT_TYPE[datatype] as OrtType, values, shape);
 }
 
 function specOf(metadata: InferenceSession.ValueMetadata): TensorSpec {
   if (!metadata.isTensor) {
-    throw new MeshError("DM-5001", `${metadata.name} is a sequence or a map; the mesh serves tensors only (skl2onnx: options={"zipmap": False})`);
+    throw new MeshError(
+      "DM-5001",
+      `${metadata.name} is a sequence or a map; the mesh serves tensors only (skl2onnx: options={"zipmap": False})`,
+    );
   }
   const datatype = DATATYPE_OF[metadata.type];
-  if (datatype === undefined) throw new MeshError("DM-5001", `${metadata.name} has datatype ${metadata.type}, which is not served`);
+  if (datatype === undefined)
+    throw new MeshError("DM-5001", `${metadata.name} has datatype ${metadata.type}, which is not served`);
   return { name: metadata.name, datatype, shape: metadata.shape.map((dim) => (typeof dim === "number" ? dim : -1)) };
 }
 

@@ -32,11 +32,19 @@ export type FeatureSource = { feature: Pick<Feature, "name" | "type">; input: nu
 export type SourcePlan = { kind: "ok"; sources: FeatureSource[] } | { kind: "misfit"; problems: string[] };
 
 /** Finds each feature in the signature (R2), or says every misfit. */
-export function planFeatures(features: readonly Pick<Feature, "name" | "type">[], inputs: readonly TensorSpec[]): SourcePlan {
+export function planFeatures(
+  features: readonly Pick<Feature, "name" | "type">[],
+  inputs: readonly TensorSpec[],
+): SourcePlan {
   const only = inputs[0];
   const columns = only === undefined ? 0 : (only.shape[1] ?? 0);
   const named = new Set(inputs.map(({ name }) => name));
-  if (only !== undefined && inputs.length === 1 && only.shape.length === 2 && !features.every(({ name }) => named.has(name))) {
+  if (
+    only !== undefined &&
+    inputs.length === 1 &&
+    only.shape.length === 2 &&
+    !features.every(({ name }) => named.has(name))
+  ) {
     if (columns !== features.length) {
       const problem = `input ${only.name} has ${columns < 0 ? "any number of" : columns} columns, but ${features.length} features are listed`;
       return { kind: "misfit", problems: [problem] };

@@ -19,7 +19,10 @@ export type TensorValues = NumericValues | readonly string[];
 export type Tensor = { name: string; datatype: Datatype; shape: readonly number[]; values: TensorValues };
 
 /** How a fixed-size datatype lies in memory. */
-export type Element = { bytes: number; over: (buffer: ArrayBufferLike, offset: number, count: number) => NumericValues };
+export type Element = {
+  bytes: number;
+  over: (buffer: ArrayBufferLike, offset: number, count: number) => NumericValues;
+};
 
 /** Every datatype that the runtime takes, but BYTES; BF16 is missing because onnxruntime-node cannot hold it. */
 export const ELEMENTS: Readonly<Partial<Record<Datatype, Element>>> = {

@@ -23,7 +23,10 @@ export class Admission {
     const full = this.#calls >= this.#bounds.calls || (this.#calls > 0 && this.#bytes + bytes > this.#bounds.bytes);
     if (full) {
       this.refused += 1;
-      throw new MeshError("DM-3004", `the replica has ${this.#calls} calls in flight, its bound is ${this.#bounds.calls} calls and ${this.#bounds.bytes} bytes; try again in a second`);
+      throw new MeshError(
+        "DM-3004",
+        `the replica has ${this.#calls} calls in flight, its bound is ${this.#bounds.calls} calls and ${this.#bounds.bytes} bytes; try again in a second`,
+      );
     }
     this.#calls += 1;
     this.#bytes += bytes;

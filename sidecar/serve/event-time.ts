@@ -42,7 +42,10 @@ export class EventTime {
 }
 
 type Parameter = { parameterChoice: { case: string | undefined; value?: unknown } } | undefined;
-export type StatedTimes = { kind: "none" } | { kind: "times"; of: (row: number) => number } | { kind: "wrong"; expected: string };
+export type StatedTimes =
+  | { kind: "none" }
+  | { kind: "times"; of: (row: number) => number }
+  | { kind: "wrong"; expected: string };
 
 /** Reads `driftmesh_event_time`: Unix ms for all rows, or a text with one per row, separated by commas. */
 export function statedTimes(parameter: Parameter, rows: number): StatedTimes {
@@ -50,9 +53,13 @@ export function statedTimes(parameter: Parameter, rows: number): StatedTimes {
   if (choice?.case === undefined) return { kind: "none" };
   const expected = `Unix ms as int64_param, or ${rows} of them separated by commas as string_param`;
   const numbers = String(choice.value).split(",").map(Number);
-  const fits = choice.case === "int64Param" || choice.case === "uint64Param" ? numbers.length === 1 : choice.case === "stringParam";
+  const fits =
+    choice.case === "int64Param" || choice.case === "uint64Param"
+      ? numbers.length === 1
+      : choice.case === "stringParam";
   if (!fits || (numbers.length !== 1 && numbers.length !== rows)) return { kind: "wrong", expected };
-  if (!numbers.every((ms) => Number.isInteger(ms) && ms >= EARLIEST_MS && ms < LATEST_MS)) return { kind: "wrong", expected };
+  if (!numbers.every((ms) => Number.isInteger(ms) && ms >= EARLIEST_MS && ms < LATEST_MS))
+    return { kind: "wrong", expected };
   const first = numbers[0] ?? 0;
   return { kind: "times", of: numbers.length === 1 ? () => first : (row) => numbers[row] ?? first };
 }

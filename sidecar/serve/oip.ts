@@ -26,7 +26,15 @@ export type Inference = {
 };
 
 export type ServeDeps = {
-  identity: { model: string; version: number; track: number; boot: number; scoreOutput: string; strict: boolean; clientEventTime: boolean };
+  identity: {
+    model: string;
+    version: number;
+    track: number;
+    boot: number;
+    scoreOutput: string;
+    strict: boolean;
+    clientEventTime: boolean;
+  };
   runtime: Runtime;
   /** The newest MAC keys; the first makes. */
   macKeys: () => readonly Uint8Array[];
@@ -105,7 +113,11 @@ async function infer(deps: ServeDeps, numbers: { last: number }, request: ModelI
       ...writeOutputs(answer, request.rawInputContents.length > 0),
     };
   } catch (thrown) {
-    deps.observed(thrown instanceof MeshError && thrown.fault === "DM-3001" ? "refused" : "failed", rows, clock.monotonicMs() - startMs);
+    deps.observed(
+      thrown instanceof MeshError && thrown.fault === "DM-3001" ? "refused" : "failed",
+      rows,
+      clock.monotonicMs() - startMs,
+    );
     throw thrown;
   } finally {
     admission.leave(weight);
@@ -115,20 +127,33 @@ async function infer(deps: ServeDeps, numbers: { last: number }, request: ModelI
 type Work = { inputs: readonly Tensor[]; rows: number; weight: number; stated: (row: number) => number | undefined };
 
 /** Runs the model and leaves the rows to the recorder, scored or, when it failed, without a score (O1). */
-async function run(deps: ServeDeps, numbers: { last: number }, work: Work): Promise<{ tensors: Tensor[]; first: number }> {
+async function run(
+  deps: ServeDeps,
+  numbers: { last: number },
+  work: Work,
+): Promise<{ tensors: Tensor[]; first: number }> {
   let tensors: Tensor[];
   try {
     tensors = await deps.runtime.infer(work.inputs);
   } catch (thrown) {
     leave(deps, numbers, work, new Float32Array(work.rows).fill(Number.NaN));
     const said = deps.identity.strict ? "its runtime refused this input" : messageOf(thrown);
-    throw new MeshError("DM-3006", `the model failed on this input: ${said}`, deps.identity.strict ? {} : { cause: thrown });
+    throw new MeshError(
+      "DM-3006",
+      `the model failed on this input: ${said}`,
+      deps.identity.strict ? {} : { cause: thrown },
+    );
   }
   const first = leave(deps, numbers, work, scoresOf(tensors, deps.identity.scoreOutput, work.rows));
   return { tensors, first };
 }
 
-function leave(deps: ServeDeps, numbers: { last: number }, { inputs, rows, weight, stated }: Work, scores: Float32Array): number {
+function leave(
+  deps: ServeDeps,
+  numbers: { last: number },
+  { inputs, rows, weight, stated }: Work,
+  scores: Float32Array,
+): number {
   const first = numbers.last + 1;
   numbers.last += rows;
   const nowMs = deps.clock.wallMs();
@@ -145,16 +170,24 @@ function timesOf(request: ModelInferRequest, honoured: boolean, rows: number): (
   if (stated.kind === "none") return none;
   if (stated.kind === "times") return stated.of;
   const message = `parameter ${EVENT_TIME} is not a time; expected ${stated.expected}`;
-  throw new MeshError("DM-3001", message, { violations: [{ field: `parameters.${EVENT_TIME}`, description: message }] });
+  throw new MeshError("DM-3001", message, {
+    violations: [{ field: `parameters.${EVENT_TIME}`, description: message }],
+  });
 }
 
 function checkName(identity: ServeDeps["identity"], name: string, version: string): void {
   // Whether a deployment id is ours is known to whoever routed the call here.
   if (name !== identity.model && !name.startsWith("dep_")) {
-    throw new MeshError("DM-3002", `this replica serves model "${identity.model}" and its deployments, not what was asked for`);
+    throw new MeshError(
+      "DM-3002",
+      `this replica serves model "${identity.model}" and its deployments, not what was asked for`,
+    );
   }
   if (version !== "" && version !== String(identity.version)) {
-    throw new MeshError("DM-3002", `this replica serves version ${identity.version} of "${identity.model}", not the version that was asked for`);
+    throw new MeshError(
+      "DM-3002",
+      `this replica serves version ${identity.version} of "${identity.model}", not the version that was asked for`,
+    );
   }
 }
 

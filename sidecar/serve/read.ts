@@ -40,12 +40,18 @@ export function readInputs(
 ): { inputs: Tensor[]; rows: number } {
   const { inputs: wire, rawInputContents: raw } = request;
   if (raw.length > 0 && raw.length !== wire.length) {
-    throw misfit("raw_input_contents", `raw_input_contents has ${raw.length} entries for ${wire.length} inputs; expected one per input, in order`);
+    throw misfit(
+      "raw_input_contents",
+      `raw_input_contents has ${raw.length} entries for ${wire.length} inputs; expected one per input, in order`,
+    );
   }
   const given = new Map<string, { tensor: WireInput; place: number }>();
   wire.forEach((tensor, place) => {
     if (!specs.some(({ name }) => name === tensor.name)) {
-      throw misfit(`inputs[${place}].name`, `input ${place} has a name the model does not know; expected ${namesOf(specs)}`);
+      throw misfit(
+        `inputs[${place}].name`,
+        `input ${place} has a name the model does not know; expected ${namesOf(specs)}`,
+      );
     }
     if (given.has(tensor.name)) throw misfit(`inputs[${place}].name`, `input "${tensor.name}" is given twice`);
     given.set(tensor.name, { tensor, place });
@@ -53,14 +59,21 @@ export function readInputs(
   const inputs = specs.map((spec) => {
     const found = given.get(spec.name);
     if (found === undefined) {
-      throw misfit("inputs", `input "${spec.name}" is missing; expected ${spec.datatype} of shape ${shapeText(spec.shape)} (${wire.length} of ${specs.length} inputs given)`);
+      throw misfit(
+        "inputs",
+        `input "${spec.name}" is missing; expected ${spec.datatype} of shape ${shapeText(spec.shape)} (${wire.length} of ${specs.length} inputs given)`,
+      );
     }
     return readInput(spec, found, raw);
   });
   return { inputs, rows: commonRows(inputs, specs) };
 }
 
-function readInput(spec: TensorSpec, { tensor, place }: { tensor: WireInput; place: number }, raw: readonly Uint8Array[]): Tensor {
+function readInput(
+  spec: TensorSpec,
+  { tensor, place }: { tensor: WireInput; place: number },
+  raw: readonly Uint8Array[],
+): Tensor {
   const { name } = spec;
   if (tensor.datatype !== spec.datatype) {
     const known = (DATATYPES as readonly string[]).includes(tensor.datatype);
@@ -70,17 +83,24 @@ function readInput(spec: TensorSpec, { tensor, place }: { tensor: WireInput; pla
   const shape = checkedShape(spec, tensor.shape, place);
   const bytes = raw[place];
   if (bytes !== undefined && tensor.contents !== undefined) {
-    throw misfit(`inputs[${place}].contents`, `input "${name}" has contents although raw_input_contents is used; expected one of the two`);
+    throw misfit(
+      `inputs[${place}].contents`,
+      `input "${name}" has contents although raw_input_contents is used; expected one of the two`,
+    );
   }
   const count = sizeOf(shape);
-  const values = bytes === undefined ? typedValues(spec, tensor, { place, count }) : rawValues(spec, bytes, { place, count });
+  const values =
+    bytes === undefined ? typedValues(spec, tensor, { place, count }) : rawValues(spec, bytes, { place, count });
   return { name, datatype: spec.datatype, shape, values };
 }
 
 function checkedShape(spec: TensorSpec, wire: readonly bigint[], place: number): number[] {
   const shape = wire.map(Number);
   const refuse = (why: string): MeshError =>
-    misfit(`inputs[${place}].shape`, `input "${spec.name}" has shape ${shapeText(shape)}: ${why}; expected ${shapeText(spec.shape)}`);
+    misfit(
+      `inputs[${place}].shape`,
+      `input "${spec.name}" has shape ${shapeText(shape)}: ${why}; expected ${shapeText(spec.shape)}`,
+    );
   // A model file may leave the shape out; then any is taken.
   if (spec.shape.length > 0 && shape.length !== spec.shape.length) throw refuse(`${shape.length} dimensions`);
   shape.forEach((dim, i) => {
@@ -98,7 +118,10 @@ function commonRows(inputs: readonly Tensor[], specs: readonly TensorSpec[]): nu
   const rows = first === undefined ? 1 : rowsOf(first);
   const other = free.find((tensor) => rowsOf(tensor) !== rows);
   if (other !== undefined && first !== undefined) {
-    throw misfit("inputs", `input "${other.name}" has ${rowsOf(other)} rows and input "${first.name}" has ${rows}; expected the same number`);
+    throw misfit(
+      "inputs",
+      `input "${other.name}" has ${rowsOf(other)} rows and input "${first.name}" has ${rows}; expected the same number`,
+    );
   }
   if (rows === 0) throw misfit("inputs", `input "${first?.name ?? ""}" has no rows; expected at least one`);
   return rows;
@@ -109,7 +132,11 @@ type Place = { place: number; count: number };
 function rawValues(spec: TensorSpec, bytes: Uint8Array, { place, count }: Place): TensorValues {
   if (spec.datatype === "BYTES") return rawTexts(spec.name, bytes, { place, count });
   const element = ELEMENTS[spec.datatype];
-  if (element === undefined) throw misfit(`inputs[${place}].datatype`, `input "${spec.name}" has datatype ${spec.datatype}, which is not served`);
+  if (element === undefined)
+    throw misfit(
+      `inputs[${place}].datatype`,
+      `input "${spec.name}" has datatype ${spec.datatype}, which is not served`,
+    );
   const expected = count * element.bytes;
   if (bytes.byteLength !== expected) {
     throw misfit(
@@ -144,7 +171,8 @@ function typedValues(spec: TensorSpec, { contents }: WireInput, { place, count }
   const { name, datatype } = spec;
   const path = `inputs[${place}].contents`;
   const field = CONTENTS[datatype];
-  if (field === undefined) throw misfit(path, `input "${name}" is ${datatype}, which has no typed contents; expected raw_input_contents`);
+  if (field === undefined)
+    throw misfit(path, `input "${name}" is ${datatype}, which has no typed contents; expected raw_input_contents`);
   for (const other of FIELDS) {
     if (other !== field && (contents?.[other].length ?? 0) > 0) {
       throw misfit(path, `input "${name}" has ${wireName(other)}; expected ${wireName(field)} for ${datatype}`);
@@ -165,15 +193,18 @@ function typedNumbers({ name, datatype }: TensorSpec, given: readonly unknown[],
   const numbers = given as number[];
   const range = RANGE[datatype];
   const outside = range === undefined ? -1 : numbers.findIndex((value) => value < range[0] || value > range[1]);
-  if (outside >= 0) throw misfit(path, `input "${name}" has a value at element ${outside} that ${datatype} cannot hold`);
+  if (outside >= 0)
+    throw misfit(path, `input "${name}" has a value at element ${outside} that ${datatype} cannot hold`);
   if (datatype === "FP32") return Float32Array.from(numbers);
   return numericValues({ datatype }, numbers);
 }
 
 /** The runtime holds texts as C strings of UTF-8: it would cut one at a zero byte, silently. */
 function text(name: string, bytes: Uint8Array, { place, index }: { place: number; index: number }): string {
-  if (!isUtf8(bytes)) throw misfit(`inputs[${place}]`, `input "${name}" is not UTF-8 at element ${index}; expected text`);
-  if (bytes.includes(0)) throw misfit(`inputs[${place}]`, `input "${name}" has a zero byte at element ${index}; expected text without`);
+  if (!isUtf8(bytes))
+    throw misfit(`inputs[${place}]`, `input "${name}" is not UTF-8 at element ${index}; expected text`);
+  if (bytes.includes(0))
+    throw misfit(`inputs[${place}]`, `input "${name}" has a zero byte at element ${index}; expected text without`);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
 }
 
@@ -182,7 +213,11 @@ export function readOutputs(wanted: ModelInferRequest["outputs"], specs: readonl
   if (wanted.length === 0) return specs.map((_, i) => i);
   const places = wanted.map(({ name }, at) => {
     const place = specs.findIndex((spec) => spec.name === name);
-    if (place < 0) throw misfit(`outputs[${at}].name`, `requested output ${at} has a name the model does not know; expected ${namesOf(specs)}`);
+    if (place < 0)
+      throw misfit(
+        `outputs[${at}].name`,
+        `requested output ${at} has a name the model does not know; expected ${namesOf(specs)}`,
+      );
     return place;
   });
   const twice = places.findIndex((place, at) => places.indexOf(place) !== at);

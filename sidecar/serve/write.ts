@@ -1,7 +1,11 @@
 // From tensors to the wire, in the encoding the request had. Hot path.
 // W3 A raw request gets raw contents, a typed one typed contents; FP16 has no typed form, so an answer with FP16 is raw.
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { InferTensorContents, InferTensorContentsSchema, ModelInferResponseSchema } from "#proto/inference/grpc_service_pb.ts";
+import type {
+  InferTensorContents,
+  InferTensorContentsSchema,
+  ModelInferResponseSchema,
+} from "#proto/inference/grpc_service_pb.ts";
 import { bytesOf, isTexts, type Tensor } from "../runtime/door.ts";
 
 type Response = MessageInitShape<typeof ModelInferResponseSchema>;

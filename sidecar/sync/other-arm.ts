@@ -11,7 +11,14 @@ import { loadOnnx, scoresOf, selectRows, type Runtime, type Tensor } from "../ru
 
 export type Answered = { first: number; rows: number; inputs: readonly Tensor[] };
 export type ArmScores = { version: number; scores: Float32Array };
-export type OtherArmDeps = { boot: number; signature: Signature; blobs: Blobs; cpu: number; strict: boolean; log: Logger };
+export type OtherArmDeps = {
+  boot: number;
+  signature: Signature;
+  blobs: Blobs;
+  cpu: number;
+  strict: boolean;
+  log: Logger;
+};
 
 type Loaded = { key: string; version: number; rate: number; scoreOutput: string; runtime: Runtime; warned: boolean };
 
@@ -103,7 +110,8 @@ export class OtherArm {
 }
 
 function difference(served: Signature, other: Signature): string | undefined {
-  if (other.inputs.length !== served.inputs.length) return `${other.inputs.length} inputs instead of ${served.inputs.length}`;
+  if (other.inputs.length !== served.inputs.length)
+    return `${other.inputs.length} inputs instead of ${served.inputs.length}`;
   for (const input of other.inputs) {
     const mine = served.inputs.find(({ name }) => name === input.name);
     if (mine === undefined) return `input ${input.name} is not known`;

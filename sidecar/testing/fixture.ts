@@ -14,7 +14,12 @@ import { rand, testServer, type TestServer } from "#kernel/store/testing/nats-fi
 import { until } from "#kernel/store/testing/wait.ts";
 import { Agent, NodeLog, ReplicaSpecSchema, type ReplicaSpec } from "#proto/driftmesh/internal/v1/agent_pb.ts";
 import { Sync, type ReplicaOrdersSchema } from "#proto/driftmesh/internal/v1/sync_pb.ts";
-import { PaneSchema, RecordBatchSchema, type Pane, type RecordBatch } from "#proto/driftmesh/internal/v1/telemetry_pb.ts";
+import {
+  PaneSchema,
+  RecordBatchSchema,
+  type Pane,
+  type RecordBatch,
+} from "#proto/driftmesh/internal/v1/telemetry_pb.ts";
 import { Feedback } from "#proto/driftmesh/v1/feedback_pb.ts";
 import { GRPCInferenceService } from "#proto/inference/grpc_service_pb.ts";
 
@@ -69,12 +74,23 @@ export async function testWorld(): Promise<World> {
     return out;
   };
   return {
-    ...{ folder, nats, blobs, orders, nodeLog },
+    folder,
+    nats,
+    blobs,
+    orders,
+    nodeLog,
     panes: async () => (await read("MESH_PANE")).map((bytes) => fromBinary(PaneSchema, bytes)),
     records: async () => (await read("MESH_REC")).map((bytes) => fromBinary(RecordBatchSchema, bytes)),
     async start(spec, work = "work") {
       const full: ReplicaSpec = create(ReplicaSpecSchema, {
-        ...{ id: "wl_1", workload: "wl", boot: 7, node: "laptop", scope: "open", track: 3, cpu: 1, macKeys: [MAC_KEY] },
+        id: "wl_1",
+        workload: "wl",
+        boot: 7,
+        node: "laptop",
+        scope: "open",
+        track: 3,
+        cpu: 1,
+        macKeys: [MAC_KEY],
         ...spec,
       });
       const place = join(folder, work);
@@ -98,7 +114,10 @@ export async function testWorld(): Promise<World> {
       await agent[Symbol.asyncDispose]();
       await stores[Symbol.asyncDispose]();
       await nats[Symbol.asyncDispose]();
-      await rm(folder, { recursive: true, force: true });
+      await rm(folder, {
+        recursive: true,
+        force: true,
+      });
     },
   };
 }
@@ -110,10 +129,14 @@ async function launch(env: Record<string, string | undefined>, children: ChildPr
   child.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
   const exit = new Promise<number | null>((resolve) => child.once("exit", resolve));
   const address = (): string | undefined => /"address":"([^"]+)"/.exec(log)?.[1];
-  await until("the sidecar is ready", () => {
-    if (child.exitCode !== null) throw new Error(`the sidecar ended: ${log}`);
-    return address() !== undefined;
-  }, 10_000);
+  await until(
+    "the sidecar is ready",
+    () => {
+      if (child.exitCode !== null) throw new Error(`the sidecar ended: ${log}`);
+      return address() !== undefined;
+    },
+    10_000,
+  );
   const at = address() ?? "";
   return {
     address: at,

@@ -1,13 +1,25 @@
 // Tiny ONNX files for tests: a few operators, written as protobuf by hand.
 
-export type ElementType = { proto: number; bytes: number };
 /** TensorProto.DataType by protocol datatype. */
-export const ELEMENTS: Readonly<Record<string, number>> = {
-  FP32: 1, UINT8: 2, INT8: 3, UINT16: 4, INT16: 5, INT32: 6, INT64: 7, BYTES: 8, BOOL: 9, FP16: 10, FP64: 11, UINT32: 12, UINT64: 13, BF16: 16,
+const ELEMENTS: Readonly<Record<string, number>> = {
+  FP32: 1,
+  UINT8: 2,
+  INT8: 3,
+  UINT16: 4,
+  INT16: 5,
+  INT32: 6,
+  INT64: 7,
+  BYTES: 8,
+  BOOL: 9,
+  FP16: 10,
+  FP64: 11,
+  UINT32: 12,
+  UINT64: 13,
+  BF16: 16,
 };
 
-export type ValueInfo = { name: string; datatype: string; shape: readonly number[] };
-export type Operator = {
+type ValueInfo = { name: string; datatype: string; shape: readonly number[] };
+type Operator = {
   op: string;
   domain?: string;
   inputs: readonly string[];
@@ -16,8 +28,8 @@ export type Operator = {
   texts?: Readonly<Record<string, readonly string[]>>;
   floats?: Readonly<Record<string, readonly number[]>>;
 };
-export type Constant = { name: string; shape: readonly number[]; values: readonly number[] };
-export type TinyModel = {
+type Constant = { name: string; shape: readonly number[]; values: readonly number[] };
+type TinyModel = {
   inputs: readonly ValueInfo[];
   outputs: readonly ValueInfo[];
   operators: readonly Operator[];
@@ -91,7 +103,7 @@ export function brittleModel(): Uint8Array {
 }
 
 /** A ModelProto of opset 17 (and ai.onnx.ml 3). */
-export function onnxFile(model: TinyModel): Uint8Array {
+function onnxFile(model: TinyModel): Uint8Array {
   const graph = [
     ...model.operators.map((operator) => field(1, operatorProto(operator))),
     field(2, text("tiny")),
@@ -99,7 +111,8 @@ export function onnxFile(model: TinyModel): Uint8Array {
     ...model.inputs.map((info) => field(11, valueProto(info))),
     ...model.outputs.map((info) => field(12, valueProto(info))),
   ];
-  const opset = (domain: string, version: number): Uint8Array => field(8, join([field(1, text(domain)), number(2, version)]));
+  const opset = (domain: string, version: number): Uint8Array =>
+    field(8, join([field(1, text(domain)), number(2, version)]));
   return join([number(1, 8), field(2, text("tests")), field(7, join(graph)), opset("", 17), opset("ai.onnx.ml", 3)]);
 }
 
@@ -112,13 +125,24 @@ function operatorProto(operator: Operator): Uint8Array {
     field(4, text(operator.op)),
     ...Object.entries(operator.ints ?? {}).map(([name, value]) => attribute(name, 2, [number(3, value)])),
     ...Object.entries(operator.floats ?? {}).map(([name, values]) => attribute(name, 6, [field(7, floats(values))])),
-    ...Object.entries(operator.texts ?? {}).map(([name, values]) => attribute(name, 8, values.map((value) => field(9, text(value))))),
+    ...Object.entries(operator.texts ?? {}).map(([name, values]) =>
+      attribute(
+        name,
+        8,
+        values.map((value) => field(9, text(value))),
+      ),
+    ),
     field(7, text(operator.domain ?? "")),
   ]);
 }
 
 const constantProto = (constant: Constant): Uint8Array =>
-  join([...constant.shape.map((dim) => number(1, dim)), number(2, 1), field(8, text(constant.name)), field(9, floats(constant.values))]);
+  join([
+    ...constant.shape.map((dim) => number(1, dim)),
+    number(2, 1),
+    field(8, text(constant.name)),
+    field(9, floats(constant.values)),
+  ]);
 
 function valueProto({ name, datatype, shape }: ValueInfo): Uint8Array {
   const dims = shape.map((dim) => field(1, dim < 0 ? field(2, text("n")) : number(1, dim)));
