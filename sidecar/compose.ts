@@ -10,7 +10,7 @@ import { FileBlobs } from "#kernel/store/file/blobs.ts";
 import type { Blobs } from "#kernel/store/ports.ts";
 import { NodeLog, type ModelSpec } from "#proto/driftmesh/internal/v1/agent_pb.ts";
 import { feedbackService, type StoreLabels } from "./feedback/door.ts";
-import { socketAddress, startRecorder } from "./recorder/door.ts";
+import { startRecorder } from "./recorder/door.ts";
 import { exampleInputs, loadOnnx, planFeatures, type FeatureSource, type Runtime } from "./runtime/door.ts";
 import { Admission, DEFAULT_BOUNDS, EventTime, inferenceService } from "./serve/door.ts";
 import { readSidecarSettings, type SidecarSettings } from "./settings.ts";
@@ -51,6 +51,7 @@ export async function compose(context: ServiceContext): Promise<RunningService> 
   stack.defer(() => recorder.close());
 
   const serving = { ready: true };
+  const eventTime = new EventTime(spec.clientEventTime);
   const inference = inferenceService({
     identity: {
       ...spec.model,
@@ -63,10 +64,10 @@ export async function compose(context: ServiceContext): Promise<RunningService> 
     macKeys,
     clock,
     admission: new Admission(DEFAULT_BOUNDS),
-    eventTime: new EventTime(spec.clientEventTime),
+    eventTime,
     record: (call) => recorder.record(call),
     ready: () => serving.ready,
-    observed: observerOf(metrics),
+    observed: observerOf(metrics, eventTime),
   });
   const feedback = feedbackService({ track: spec.track, macKeys, store: labelStore(settings, stack), clock, rand });
   const server = stack.use(await grpcServer({ listen: settings.listen, services: [inference.service, feedback], log }));
@@ -146,7 +147,7 @@ async function probe(runtime: Runtime, features: readonly Feature[], refused: (e
 }
 
 function orderOf({ spec, strict, ...settings }: SidecarSettings, profile: Pick<Profile, "features" | "score">) {
-  const { agentSocket: socket } = settings;
+  const { agent: address } = settings;
   return {
     identity: { track: spec.track, boot: spec.boot, version: spec.model.version, strict },
     profile,
@@ -154,25 +155,26 @@ function orderOf({ spec, strict, ...settings }: SidecarSettings, profile: Pick<P
     folder: settings.work,
     blobs: settings.blobs,
     nats: { ...settings.nats, name: `sidecar-${spec.track}-${spec.boot}` },
-    nodeLog: strict && socket !== undefined ? { socket, node: spec.node } : undefined,
+    nodeLog: strict && address !== undefined ? { address, node: spec.node } : undefined,
   };
 }
 
 /** Where labels of a strict deployment are kept; undefined for an open one. */
 function labelStore(
-  { strict, agentSocket, spec }: SidecarSettings,
+  { strict, agent: address, spec }: SidecarSettings,
   stack: AsyncDisposableStack,
 ): StoreLabels | undefined {
-  if (!strict || agentSocket === undefined) return undefined;
-  const agent = stack.use(grpcClient(NodeLog, socketAddress(agentSocket)));
+  if (!strict || address === undefined) return undefined;
+  const agent = stack.use(grpcClient(NodeLog, address));
   return async (message) => {
     await agent.publish({ node: spec.node, stream: "MESH_FB", ...message }, { deadlineMs: 10_000 });
   };
 }
 
-function observerOf(metrics: Metrics) {
+function observerOf(metrics: Metrics, eventTime: EventTime) {
   const calls = metrics.counter("driftmesh_sidecar_calls_total", "ModelInfer calls by outcome", ["outcome"]);
   const rows = metrics.counter("driftmesh_sidecar_rows_total", "Rows answered");
+  const skewed = metrics.gauge("driftmesh_sidecar_skewed_rows", "Rows whose stated event time was too far ahead");
   const buckets = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1_000];
   const time = metrics.histogram(
     "driftmesh_sidecar_call_ms",
@@ -183,6 +185,7 @@ function observerOf(metrics: Metrics) {
     calls.inc({ outcome });
     if (outcome !== "answered") return;
     rows.inc({}, count);
+    skewed.set({}, eventTime.skewed);
     time.observe({}, ms);
   };
 }

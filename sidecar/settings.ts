@@ -13,8 +13,8 @@ export type SidecarSettings = {
   blobs: string;
   work: string;
   nats: { url: string; credentials: NatsCredentials | undefined };
-  /** Strict mode only. */
-  agentSocket: string | undefined;
+  /** Address of the agent; always there in strict mode. */
+  agent: string | undefined;
 };
 
 type Raw = {
@@ -44,6 +44,7 @@ export function readSidecarSettings(env: Environment): SidecarSettings {
   if (strict && raw.agentSocket === undefined)
     throw wrong("DRIFTMESH_AGENT_SOCKET", "is not set; a strict replica keeps records in its node's log");
   const { listen, control, blobs, work, natsUrl, agentSocket } = raw;
+  const agent = agentSocket === undefined || agentSocket.startsWith("unix:") ? agentSocket : `unix:${agentSocket}`;
   return {
     listen,
     control,
@@ -51,7 +52,7 @@ export function readSidecarSettings(env: Environment): SidecarSettings {
     work,
     spec,
     strict,
-    agentSocket,
+    agent,
     nats: { url: natsUrl, credentials: credentialsOf(raw.natsCredentials) },
   };
 }

@@ -1,3 +1,2 @@
 // The way into the recorder for the rest of the sidecar.
 export { startRecorder, type OtherScores, type RecordedCall, type Recorder } from "./recorder.ts";
-export { socketAddress } from "./sinks.ts";

@@ -12,8 +12,8 @@ import type { Outgoing } from "./wire.ts";
 
 export type SinkOptions = {
   nats: { url: string; credentials: NatsCredentials | undefined; name: string };
-  /** Strict mode: the agent's socket and the node whose log takes the records. */
-  nodeLog: { socket: string; node: string } | undefined;
+  /** Strict mode: where the agent answers, and the node whose log takes the records. */
+  nodeLog: { address: string; node: string } | undefined;
   clock: Clock;
   rand: Rand;
   failed: (what: string, error: unknown) => void;
@@ -33,7 +33,7 @@ export function openSink(options: SinkOptions, signal: AbortSignal): Sink & Asyn
     return log;
   };
   const { nodeLog } = options;
-  const agent = nodeLog === undefined ? undefined : grpcClient(NodeLog, socketAddress(nodeLog.socket));
+  const agent = nodeLog === undefined ? undefined : grpcClient(NodeLog, nodeLog.address);
   return {
     window: (stream) => (agent !== undefined && stream === "MESH_REC" ? 1 : NATS_WINDOW),
     async publish({ stream, subject, id, payload }, stop) {
@@ -66,5 +66,3 @@ async function connected({ nats, clock, rand, failed }: SinkOptions, signal: Abo
     }
   }
 }
-
-export const socketAddress = (socket: string): string => (socket.startsWith("unix:") ? socket : `unix:${socket}`);

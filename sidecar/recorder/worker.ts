@@ -25,7 +25,7 @@ export type WorkerOrder = {
   folder: string;
   blobs: string;
   nats: { url: string; credentials: NatsCredentials | undefined; name: string };
-  nodeLog: { socket: string; node: string } | undefined;
+  nodeLog: { address: string; node: string } | undefined;
 };
 export type ToWorker = { kind: "finish"; lastNumber: number };
 export type FromWorker =

@@ -6,6 +6,7 @@
 import { MeshError, messageOf } from "#kernel/fault/error.ts";
 import type { Clock } from "#kernel/base/clock.ts";
 import { inferenceId } from "#kernel/domain/ids.ts";
+import { startSpan } from "#kernel/process/trace.ts";
 import { grpcService, type GrpcCall, type GrpcService } from "#kernel/rpc/grpcjs.ts";
 import { GRPCInferenceService, type ModelInferRequest } from "#proto/inference/grpc_service_pb.ts";
 import { scoresOf, type Runtime, type Tensor } from "../runtime/door.ts";
@@ -49,6 +50,8 @@ export type ServeDeps = {
 const NAME = "driftmesh";
 const HEADER = "driftmesh_inference_id";
 const EVENT_TIME = "driftmesh_event_time";
+/** Faults of ours, not of the caller. */
+const FAILURES: readonly string[] = ["DM-3006", "DM-6008"];
 const ELSEWHERE = "a replica serves one version; the control plane loads and unloads models";
 
 /** The service, and the highest number given so far. */
@@ -83,45 +86,57 @@ export function inferenceService(deps: ServeDeps): { service: GrpcService; lastN
   return { service, lastNumber: () => numbers.last };
 }
 
+/** One call: admitted, answered, seen by metrics and trace. */
 async function infer(deps: ServeDeps, numbers: { last: number }, request: ModelInferRequest, call: GrpcCall) {
-  const { identity, runtime, admission, clock } = deps;
+  const { admission, clock, observed } = deps;
   const startMs = clock.monotonicMs();
   const weight = weightOf(request);
+  const span = startSpan("sidecar.ModelInfer", call.metadata.get("traceparent"));
+  let admitted = false;
   try {
-    checkName(identity, request.modelName, request.modelVersion);
+    checkName(deps.identity, request.modelName, request.modelVersion);
     admission.enter(weight);
-  } catch (refusal) {
-    deps.observed("refused", 0, 0);
-    throw refusal;
-  }
-  let rows = 0;
-  try {
-    const read = readInputs(request, runtime.signature.inputs);
-    const wanted = readOutputs(request.outputs, runtime.signature.outputs);
-    const stated = timesOf(request, identity.clientEventTime, read.rows);
-    ({ rows } = read);
-    const outputs = await run(deps, numbers, { ...read, weight, stated });
-    const id = inferenceId({ ...identity, number: outputs.first }, firstKey(deps));
-    call.setHeader(HEADER, id);
-    const answer = wanted.flatMap((place) => outputs.tensors[place] ?? []);
-    deps.observed("answered", rows, clock.monotonicMs() - startMs);
-    return {
-      modelName: request.modelName,
-      modelVersion: String(identity.version),
-      id: request.id === "" ? id : request.id,
-      parameters: { [HEADER]: { parameterChoice: { case: "stringParam" as const, value: id } } },
-      ...writeOutputs(answer, request.rawInputContents.length > 0),
-    };
+    admitted = true;
+    const { rows, response } = await answer(deps, numbers, request, { call, weight });
+    span.set("rows", rows);
+    observed("answered", rows, clock.monotonicMs() - startMs);
+    return response;
   } catch (thrown) {
-    deps.observed(
-      thrown instanceof MeshError && thrown.fault === "DM-3001" ? "refused" : "failed",
-      rows,
-      clock.monotonicMs() - startMs,
-    );
+    const fault = thrown instanceof MeshError ? thrown.fault : "DM-6008";
+    span.fail(fault);
+    observed(FAILURES.includes(fault) ? "failed" : "refused", 0, 0);
     throw thrown;
   } finally {
-    admission.leave(weight);
+    span.end();
+    if (admitted) admission.leave(weight);
   }
+}
+
+type Admitted = { call: GrpcCall; weight: number };
+
+async function answer(
+  deps: ServeDeps,
+  numbers: { last: number },
+  request: ModelInferRequest,
+  { call, weight }: Admitted,
+) {
+  const { identity, runtime } = deps;
+  const read = readInputs(request, runtime.signature.inputs);
+  const wanted = readOutputs(request.outputs, runtime.signature.outputs);
+  const stated = timesOf(request, identity.clientEventTime, read.rows);
+  if ((call.deadlineMs ?? 1) <= 0) throw new MeshError("DM-3007", "the deadline passed before the model was asked");
+  const { tensors, first } = await run(deps, numbers, { ...read, weight, stated });
+  const id = inferenceId({ ...identity, number: first }, firstKey(deps));
+  call.setHeader(HEADER, id);
+  const outputs = wanted.flatMap((place) => tensors[place] ?? []);
+  const response = {
+    modelName: request.modelName,
+    modelVersion: String(identity.version),
+    id: request.id === "" ? id : request.id,
+    parameters: { [HEADER]: { parameterChoice: { case: "stringParam" as const, value: id } } },
+    ...writeOutputs(outputs, request.rawInputContents.length > 0),
+  };
+  return { rows: read.rows, response };
 }
 
 type Work = { inputs: readonly Tensor[]; rows: number; weight: number; stated: (row: number) => number | undefined };

@@ -63,7 +63,8 @@ export class OtherArm {
       this.#loaded = { key, version, rate: order.rate, scoreOutput, runtime, warned: false };
       log.info("sync.shadow-began", { version, rollout: order.rollout, rate: order.rate });
     } catch (error) {
-      this.#failedKey = key;
+      // A blob may still arrive; everything else stays wrong until the order changes.
+      if (!(error instanceof MeshError && error.fault === "DM-2011")) this.#failedKey = key;
       log.error("sync.shadow-refused", { version: model.version, rollout: order.rollout, reason: messageOf(error) });
     }
   }
