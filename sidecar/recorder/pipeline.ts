@@ -43,7 +43,6 @@ export class Pipeline {
     this.#gap(block.first);
     this.#numbered = block.first + block.scores.length - 1;
     this.stats.rows += block.scores.length;
-    for (const ms of block.eventMs) this.#highestMs = Math.max(this.#highestMs, ms);
     this.#batcher.add(block, nowMs);
     this.#fold.add(block, nowMs);
     this.tick(nowMs);
@@ -84,19 +83,19 @@ export class Pipeline {
   }
 
   #record(rows: RowBlock): void {
-    this.stats.batches += 1;
+    for (const ms of rows.eventMs) this.#highestMs = Math.max(this.#highestMs, ms);
     const message = recordMessage(
       {
         ...this.#identity,
-        batch: this.stats.batches,
+        batch: this.stats.batches + 1,
         droppedTotal: this.stats.dropped + this.#lostRecords,
         numberedTotal: this.#numbered,
         watermarkMs: this.#highestMs,
       },
       rows,
     );
-    if (this.#append(message)) return;
-    // The batch's number is used up; its rows stay in the pane and are missing among the records.
-    this.#lostRecords += rows.scores.length;
+    // A refused batch uses up no number: its rows stay in the pane and are missing among the records.
+    if (this.#append(message)) this.stats.batches += 1;
+    else this.#lostRecords += rows.scores.length;
   }
 }

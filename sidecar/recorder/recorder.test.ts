@@ -153,6 +153,23 @@ test("the records of a pane's rows are handed over before the pane", () => {
   expect(order).toEqual(["MESH_REC", "MESH_PANE"]);
 });
 
+test("a batch that there is no room for leaves no hole in the numbers, and its rows count as dropped records", () => {
+  const out: Outgoing[] = [];
+  let room = false;
+  const pipeline = new Pipeline(
+    IDENTITY,
+    PROFILE,
+    (message) => (room || message.stream === "MESH_PANE") && out.push(message) > 0,
+  );
+  pipeline.take(block(1, 1_024), 0);
+  room = true;
+  pipeline.take(block(1_025, 1_024), 0);
+  const records = out
+    .filter(({ stream }) => stream === "MESH_REC")
+    .map(({ payload }) => fromBinary(RecordBatchSchema, payload));
+  expect(records).toMatchObject([{ batch: 1n, firstRow: 1_025n, droppedTotal: 1_024n, numberedTotal: 2_048n }]);
+});
+
 test("at rest everything is out within a quarter of a second, the watermark included", () => {
   const panes: Outgoing[] = [];
   const pipeline = new Pipeline(
