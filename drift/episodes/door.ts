@@ -52,16 +52,18 @@ export function qualityBlock(fold: EpisodesFold, at: { dayMs: number; faults: Ca
     const closed = close(open, open.state === "Suspect" ? "transient" : "recovered", open.calmFromMs);
     return [closed, ...gateRisk(fold)];
   }
-  const before = faultWords(open.causes);
+  const before = open.withheld;
   seenAgain(open, { causes: at.faults, numbers: at.numbers });
   open.withheld = faultWords(at.faults);
   const confirmed = open.state === "Suspect" && open.blocks >= BLOCKS_TO_CONFIRM;
   if (confirmed) confirm(open, at.dayMs);
-  return confirmed || before !== open.withheld ? [told(fold, open)] : [];
+  const other = before !== open.withheld;
+  return confirmed || other ? [told(fold, open), ...(other ? gateRisk(fold) : [])] : [];
 }
 
 function faultWords(faults: readonly Cause[]): string {
-  return `data fault: ${faults.map(({ feature, kind }) => `${feature} (${kind})`).join(", ")}`;
+  const words = faults.map(({ feature, kind }) => `${feature} (${kind})`).sort();
+  return `data fault: ${words.join(", ")}`;
 }
 
 /** What a closed outcome block says of the realised risk. */
@@ -136,7 +138,12 @@ export function featureBlock(fold: EpisodesFold, at: { dayMs: number; drifting: 
 }
 
 /** The leader ended an episode by a promotion, a rejection or a person's word (L4). */
-export function endEpisode(fold: EpisodesFold, track: number, ended: NonNullable<TrackFact["ended"]>, nowMs: number): Told[] {
+export function endEpisode(
+  fold: EpisodesFold,
+  track: number,
+  ended: NonNullable<TrackFact["ended"]>,
+  nowMs: number,
+): Told[] {
   const { risk, quality } = fold;
   if (risk !== null && episodeId(track, risk.number) === ended.episode) {
     fold.risk = null;
@@ -161,7 +168,10 @@ export function championChanged(fold: EpisodesFold, nowMs: number): Told[] {
 export const episodeId = (track: number, number: number): string => derivedId("epi", String(track), String(number));
 
 /** What is told of an episode. */
-export function episodeState(t: Told, of: { track: number; model: string; scope: EpisodeState["scope"]; seq: number }): EpisodeState {
+export function episodeState(
+  t: Told,
+  of: { track: number; model: string; scope: EpisodeState["scope"]; seq: number },
+): EpisodeState {
   const { episode } = t;
   return {
     id: episodeId(of.track, episode.number),
@@ -232,4 +242,9 @@ function told(fold: EpisodesFold, episode: OpenEpisode): Told {
   return { episode, closedAs: "", toMs: 0, retrain: convicted && fold.quality === null };
 }
 
-const close = (episode: OpenEpisode, closedAs: Told["closedAs"], toMs: number): Told => ({ episode, closedAs, toMs, retrain: false });
+const close = (episode: OpenEpisode, closedAs: Told["closedAs"], toMs: number): Told => ({
+  episode,
+  closedAs,
+  toMs,
+  retrain: false,
+});

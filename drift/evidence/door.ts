@@ -12,9 +12,9 @@ type Rollout = NonNullable<TrackFact["rollout"]>;
 type Policy = TrackFact["policy"];
 
 /** An e-value of 20 against "not better" is evidence at level 1 in 20, at any moment of looking. */
-export const EVIDENCE = 20;
+const EVIDENCE = 20;
 /** Fewer pairs than this do not make a block. */
-export const PAIRS_MIN = 50;
+const PAIRS_MIN = 50;
 /** Harm may count up to four units a block: a new champion that is much worse goes within the days of a probation. */
 const ROLLBACK_CEILING = 4;
 const MICRO = 1_000_000;
@@ -50,8 +50,20 @@ const LIVE: ReadonlySet<RolloutStage> = new Set<RolloutStage>(["Preparing", "Sha
 
 function begun({ id, stage, champion, challenger }: Rollout): EvidenceFold {
   return {
-    rollout: id, stage, champion, challenger, blocks: 0, elapsed: 0, waited: 0, probationBlocks: 0, pairs: 0, differenceMicro: 0,
-    better: freshProcess(), worse: freshProcess(), rollback: freshProcess(), decision: "wait",
+    rollout: id,
+    stage,
+    champion,
+    challenger,
+    blocks: 0,
+    elapsed: 0,
+    waited: 0,
+    probationBlocks: 0,
+    pairs: 0,
+    differenceMicro: 0,
+    better: freshProcess(),
+    worse: freshProcess(),
+    rollback: freshProcess(),
+    decision: "wait",
   };
 }
 
@@ -79,7 +91,8 @@ function trial(evidence: EvidenceFold, pair: PairCounts | undefined, faulty: boo
   if (evidence.decision !== "wait") return;
   if (level(evidence.better) >= EVIDENCE) evidence.decision = "promote";
   else if (level(evidence.worse) >= EVIDENCE) evidence.decision = "reject-worse";
-  else if (evidence.elapsed >= policy.shadowDays || evidence.waited >= 2 * policy.shadowDays) evidence.decision = "reject-budget";
+  else if (evidence.elapsed >= policy.shadowDays || evidence.waited >= 2 * policy.shadowDays)
+    evidence.decision = "reject-budget";
 }
 
 function probation(evidence: EvidenceFold, pair: PairCounts | undefined, faulty: boolean, policy: Policy): void {
@@ -96,12 +109,26 @@ function probation(evidence: EvidenceFold, pair: PairCounts | undefined, faulty:
 }
 
 /** What is told of the evidence. */
-export function evidenceState(evidence: EvidenceFold, at: { track: number; watermarkMs: number; seq: number }): EvidenceState {
+export function evidenceState(
+  evidence: EvidenceFold,
+  at: { track: number; watermarkMs: number; seq: number },
+): EvidenceState {
   const { rollout, stage, blocks, probationBlocks, pairs, differenceMicro, decision } = evidence;
   return {
-    rollout, track: at.track, stage, blocks, probationBlocks, pairs,
+    rollout,
+    track: at.track,
+    stage,
+    blocks,
+    probationBlocks,
+    pairs,
     meanGain: pairs === 0 ? 0 : differenceMicro / MICRO / pairs,
-    eBetter: level(evidence.better), eWorse: level(evidence.worse), eRollback: level(evidence.rollback),
-    unlabelledDisagree: 0, unlabelledAgree: 0, watermarkMs: at.watermarkMs, decision, seq: at.seq,
+    eBetter: level(evidence.better),
+    eWorse: level(evidence.worse),
+    eRollback: level(evidence.rollback),
+    unlabelledDisagree: 0,
+    unlabelledAgree: 0,
+    watermarkMs: at.watermarkMs,
+    decision,
+    seq: at.seq,
   };
 }

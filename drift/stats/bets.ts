@@ -6,7 +6,7 @@
 // E3 Only + * and comparisons: the same gains give the same bits everywhere.
 
 /** Shares of the wealth that are bet. A block of gain 1 multiplies the largest by 1.95. */
-export const BETS = [0.25, 0.5, 0.95] as const;
+const BETS = [0.25, 0.5, 0.95] as const;
 /** Wealth is held below this: any threshold in use is far lower, and JSON keeps it exactly. */
 const WEALTH_MAX = 1e12;
 

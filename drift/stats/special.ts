@@ -7,8 +7,8 @@ const STEPS_MAX = 10_000;
 
 // Lanczos' approximation of the gamma function with g = 7, nine terms: relative error below 1e-14 for x > 0.
 const LANCZOS = [
-  0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905,
-  -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7,
+  0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059,
+  12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7,
 ] as const;
 
 /** ln of the gamma function for x > 0. */
@@ -22,7 +22,7 @@ export function lnGamma(x: number): number {
 }
 
 /** ln of the upper tail Q(a, x) of the gamma distribution with shape a > 0. */
-export function gammaLogSf(a: number, x: number): number {
+function gammaLogSf(a: number, x: number): number {
   if (x <= 0) return 0;
   const logFront = a * Math.log(x) - x - lnGamma(a);
   if (x < a + 1) return Math.log1p(-Math.exp(logFront) * lowerSeries(a, x));
@@ -65,11 +65,6 @@ export function chi2LogSf(x: number, df: number): number {
   return gammaLogSf(df / 2, x / 2);
 }
 
-/** P(X > x) of chi-square. */
-export function chi2Sf(x: number, df: number): number {
-  return Math.exp(chi2LogSf(x, df));
-}
-
 /** The x with P(X > x) = `tail` for chi-square, by bisection to full precision. */
 export function chi2Quantile(tail: number, df: number): number {
   const logTail = Math.log(tail);
@@ -94,4 +89,25 @@ export function normalLogSf(z: number): number {
 /** P(Z > z) of the standard normal. */
 export function normalSf(z: number): number {
   return Math.exp(normalLogSf(z));
+}
+
+/** The z with P(Z > z) = `tail` < 1/2 of the standard normal. */
+export function normalQuantile(tail: number): number {
+  return Math.sqrt(chi2Quantile(2 * tail, 1));
+}
+
+/**
+ * The t with P(T > t) = `tail` of Student's t for df >= 4, by the Cornish-Fisher expansion in 1 / df
+ * (Abramowitz and Stegun 26.7.5): at tail .001 low by 0.9 % at df 4, by 0.02 % at df 10.
+ */
+export function studentQuantile(tail: number, df: number): number {
+  const z = normalQuantile(tail);
+  const z2 = z * z;
+  const terms = [
+    (z * (z2 + 1)) / 4,
+    (z * (5 * z2 * z2 + 16 * z2 + 3)) / 96,
+    (z * (3 * z2 ** 3 + 19 * z2 * z2 + 17 * z2 - 15)) / 384,
+    (z * (79 * z2 ** 4 + 776 * z2 ** 3 + 1482 * z2 * z2 - 1920 * z2 - 945)) / 92160,
+  ];
+  return terms.reduceRight((sum, term) => (sum + term) / df, 0) + z;
 }

@@ -9,7 +9,13 @@ import type { OutcomePane, Pane } from "#kernel/domain/pane.ts";
 import { DAY_MS, type Profile } from "#kernel/domain/profile.ts";
 import type { EpisodeState, EvidenceState, Fact, TrackFact, VerdictState } from "#kernel/domain/state.ts";
 import {
-  championChanged, endEpisode, episodeState, featureBlock, qualityBlock, riskBlock, type Told,
+  championChanged,
+  endEpisode,
+  episodeState,
+  featureBlock,
+  qualityBlock,
+  riskBlock,
+  type Told,
 } from "../episodes/door.ts";
 import { evidenceState, followRollout, takeBlock } from "../evidence/door.ts";
 import { freshDetector } from "../stats/door.ts";
@@ -60,7 +66,12 @@ export function fold(state: TrackFold, input: TrackInput, seq: number, profileOf
   }
   const { fact } = state;
   if (fact === null || fact.champion === 0 || fact.profileSha256 === "") return decisions;
-  closeBlocks({ state, fact, profile: present(profileOf(fact.profileSha256), `profile ${fact.profileSha256}`), decisions });
+  closeBlocks({
+    state,
+    fact,
+    profile: present(profileOf(fact.profileSha256), `profile ${fact.profileSha256}`),
+    decisions,
+  });
   return decisions;
 }
 
@@ -118,7 +129,12 @@ function closeFeatureDay({ state, fact, profile, decisions }: Closing, dayMs: nu
   const numbers = { rows: mine.rows, features: faults.length };
   tell(state, fact, qualityBlock(state.episodes, { dayMs, faults, numbers }), decisions);
   const drifting = shiftsOf(state.champion.features, profile.features, "drifting");
-  tell(state, fact, featureBlock(state.episodes, { dayMs, drifting, numbers: { rows: mine.rows, features: drifting.length } }), decisions);
+  tell(
+    state,
+    fact,
+    featureBlock(state.episodes, { dayMs, drifting, numbers: { rows: mine.rows, features: drifting.length } }),
+    decisions,
+  );
   decisions.push({ kind: "verdict", verdict: verdictOf(state, fact, profile) });
 }
 
@@ -126,7 +142,11 @@ function closeOutcomeDay({ state, fact, profile, decisions }: Closing, day: Outc
   const { dayMs } = day;
   const faulty = state.faulty.includes(dayMs);
   const mine = day.versions.find(({ version }) => version === fact.champion);
-  if (mine !== undefined) judgeOutcome({ state, fact, profile, decisions }, { dayMs, table: mine.table, unlabelled: mine.unlabelled, faulty });
+  if (mine !== undefined)
+    judgeOutcome(
+      { state, fact, profile, decisions },
+      { dayMs, table: mine.table, unlabelled: mine.unlabelled, faulty },
+    );
   if (state.evidence !== null) {
     takeBlock(state.evidence, day.pairs, faulty, fact.policy);
     const at = { track: state.track, watermarkMs: state.outcomesUntilMs, seq: state.seq };
@@ -134,9 +154,17 @@ function closeOutcomeDay({ state, fact, profile, decisions }: Closing, day: Outc
   }
 }
 
-type Outcome = { dayMs: number; table: OutcomeDayFold["versions"][number]["table"]; unlabelled: number; faulty: boolean };
+type Outcome = {
+  dayMs: number;
+  table: OutcomeDayFold["versions"][number]["table"];
+  unlabelled: number;
+  faulty: boolean;
+};
 
-function judgeOutcome({ state, fact, profile, decisions }: Closing, { dayMs, table, unlabelled, faulty }: Outcome): void {
+function judgeOutcome(
+  { state, fact, profile, decisions }: Closing,
+  { dayMs, table, unlabelled, faulty }: Outcome,
+): void {
   const { champion, episodes } = state;
   const labelled = table.n.reduce((total, n) => total + n, 0);
   state.labelled += labelled;
@@ -146,7 +174,13 @@ function judgeOutcome({ state, fact, profile, decisions }: Closing, { dayMs, tab
     champion.reading = { ...reading.numbers, outcomeBlockMs: dayMs, unlabelled };
     const drifting = shiftsOf(champion.features, profile.features, "drifting");
     const causes = [...reading.causes, ...shiftsOf(champion.features, profile.features, "beyond")];
-    const sighting = { ...reading, causes, unusual: reading.unusual || drifting.length > 0, dayMs, held: state.evidence !== null };
+    const sighting = {
+      ...reading,
+      causes,
+      unusual: reading.unusual || drifting.length > 0,
+      dayMs,
+      held: state.evidence !== null,
+    };
     const before = episodes.risk;
     tell(state, fact, riskBlock(episodes, sighting), decisions);
     if (before?.state === "Confirmed" && episodes.risk === null) champion.risk = freshDetector();

@@ -6,8 +6,17 @@
 import type { FeatureBins, Profile } from "#kernel/domain/profile.ts";
 import type { Cause } from "../episodes/door.ts";
 import { clipGain, detect, eBenjaminiHochberg, freshDetector, level } from "../stats/door.ts";
-import { profileReferences, readBlock, referenceOf, shareForeign, shareMissing, type FeatureReference } from "./reference.ts";
+import {
+  profileReferences,
+  readBlock,
+  referenceOf,
+  shareForeign,
+  shareMissing,
+  type FeatureReference,
+  type Reading,
+} from "./reference.ts";
 import type { ChampionFold, DayFold, FeatureFold, WarmBlock } from "./state.ts";
+import { unitFactor } from "./units.ts";
 
 /** Mean run, in blocks, before a feature in control is called drifting. */
 const RUN = 1000;
@@ -17,8 +26,10 @@ const GAIN_CEILING = 4;
 const CALM = 3;
 /** A fault is a share of rows this far above the highest of the reference, and four standard errors. */
 const FAULT_SHARE = 0.05;
+/** A block this many times its limit's distance off is asked for a change of unit. */
+const UNIT_LIMITS = 3;
 /** Fewer rows than this do not make a block. */
-export const ROWS_MIN = 50;
+const ROWS_MIN = 50;
 /** A version without training data learns its reference from its first blocks. */
 const WARM_ROWS = 500;
 const WARM_BLOCKS = 3;
@@ -37,7 +48,8 @@ export function judgeFeatures(champion: ChampionFold, profile: Profile, day: Day
   champion.blocks++;
   const learning = profile.kind === "warmup" || profile.blocks.length === 0;
   const waiting = learning && warmingUp(champion, profile);
-  if (!waiting) judge(champion.features, learning ? warmReferences(champion, profile) : profileReferences(profile), day);
+  if (!waiting)
+    judge(champion.features, learning ? warmReferences(champion, profile) : profileReferences(profile), day);
   const quiet = champion.features.every(({ fault, drifting, calm }) => fault === "" && !drifting && calm > 0);
   if (learning && champion.warm.length < WARM_BLOCKS_MAX && (waiting || quiet)) {
     const { dayMs, rows, features } = day;
@@ -47,7 +59,14 @@ export function judgeFeatures(champion: ChampionFold, profile: Profile, day: Day
 }
 
 const freshFeature = (): FeatureFold => ({
-  wealth: freshDetector(), drifting: false, calm: 0, statistic: 0, limit: 0, minimumEffect: 0, fault: "", share: 0,
+  wealth: freshDetector(),
+  drifting: false,
+  calm: 0,
+  statistic: 0,
+  limit: 0,
+  minimumEffect: 0,
+  fault: "",
+  share: 0,
 });
 
 function warmReferences({ warm }: ChampionFold, { features }: Profile): FeatureReference[] {
@@ -60,10 +79,10 @@ function judge(features: FeatureFold[], references: readonly FeatureReference[],
     const reference = references[f];
     const counts = day.features[f] ?? [];
     if (reference === undefined) return;
-    const { fault, share } = faultOf(reference, counts);
+    const reading = readBlock(reference, { startMs: day.dayMs, counts });
+    const { fault, share } = faultOf(reference, counts, reading);
     feature.fault = fault;
     feature.share = share;
-    const reading = readBlock(reference, { startMs: day.dayMs, counts });
     if (reading === undefined) return;
     const { statistic, mean, limit } = reading;
     feature.statistic = statistic;
@@ -73,7 +92,10 @@ function judge(features: FeatureFold[], references: readonly FeatureReference[],
     feature.wealth = detect(feature.wealth, clipGain((statistic - limit) / (limit - mean), GAIN_CEILING));
     feature.calm = statistic <= limit ? feature.calm + 1 : 0;
   });
-  const called = eBenjaminiHochberg(features.map(({ wealth }) => level(wealth)), RUN);
+  const called = eBenjaminiHochberg(
+    features.map(({ wealth }) => level(wealth)),
+    RUN,
+  );
   features.forEach((feature, f) => {
     if (called[f] === true) feature.drifting = true;
     if (feature.calm < CALM || !feature.drifting) return;
@@ -82,15 +104,23 @@ function judge(features: FeatureFold[], references: readonly FeatureReference[],
   });
 }
 
-/** Missing values, or values where the reference has none, in far more rows than any of its blocks. */
-function faultOf(reference: FeatureReference, counts: readonly number[]): { fault: FeatureFold["fault"]; share: number } {
+type Fault = Pick<FeatureFold, "fault" | "share">;
+
+/**
+ * Missing values, or values where the reference has none, in far more rows than any of its blocks; or a block far from
+ * the reference that a change of unit explains.
+ */
+function faultOf(reference: FeatureReference, counts: readonly number[], reading: Reading | undefined): Fault {
   const rows = counts.reduce((sum, n) => sum + n, 0);
   const beyond = (share: number, usual: number): boolean =>
     share - 4 * Math.sqrt((share * (1 - share)) / Math.max(1, rows)) > usual + FAULT_SHARE;
   const missing = shareMissing(counts);
   if (beyond(missing, reference.missingMax)) return { fault: "missing", share: missing };
   const foreign = shareForeign(reference.foreign, counts);
-  if (beyond(foreign, reference.foreignMax)) return { fault: reference.kind === "number" ? "scale" : "category", share: foreign };
+  if (beyond(foreign, reference.foreignMax))
+    return { fault: reference.bins.kind === "number" ? "scale" : "category", share: foreign };
+  const far = reading !== undefined && reading.statistic - reading.mean > UNIT_LIMITS * (reading.limit - reading.mean);
+  if (far && unitFactor(reference.bins, reference.totals, counts) !== 0) return { fault: "scale", share: 1 };
   return { fault: "", share: 0 };
 }
 
@@ -104,7 +134,11 @@ export function faultsOf(features: readonly FeatureFold[], bins: readonly Featur
 }
 
 /** Features beyond their limit (or only those called drifting), the furthest first; the value is Q over its limit. */
-export function shiftsOf(features: readonly FeatureFold[], bins: readonly FeatureBins[], only: "beyond" | "drifting"): Cause[] {
+export function shiftsOf(
+  features: readonly FeatureFold[],
+  bins: readonly FeatureBins[],
+  only: "beyond" | "drifting",
+): Cause[] {
   const shifts: Cause[] = [];
   features.forEach(({ fault, drifting, statistic, limit }, f) => {
     const moved = only === "drifting" ? drifting : statistic > limit;
@@ -113,4 +147,5 @@ export function shiftsOf(features: readonly FeatureFold[], bins: readonly Featur
   return sorted(shifts);
 }
 
-const sorted = (causes: Cause[]): Cause[] => causes.sort((a, b) => b.value - a.value || (a.feature < b.feature ? -1 : 1));
+const sorted = (causes: Cause[]): Cause[] =>
+  causes.sort((a, b) => b.value - a.value || (a.feature < b.feature ? -1 : 1));

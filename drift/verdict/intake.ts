@@ -5,14 +5,22 @@
 import type { OutcomePane, PairCounts, Pane, PaneCell } from "#kernel/domain/pane.ts";
 import { DAY_MS, HOUR_MS, type OutcomeCounts } from "#kernel/domain/profile.ts";
 import {
-  AHEAD_MAX, BOOTS_MAX, emptyTable, OPEN_DAYS_MAX, RISK_BINS, type BlockTable, type BootFold, type DayFold, type OutcomeDayFold,
+  AHEAD_MAX,
+  BOOTS_MAX,
+  emptyTable,
+  OPEN_DAYS_MAX,
+  RISK_BINS,
+  type BlockTable,
+  type BootFold,
+  type DayFold,
+  type OutcomeDayFold,
   type TrackFold,
 } from "./state.ts";
 
 /** Boots this far (event time) behind the foremost are taken for idle and hold nothing back. */
 const IDLE_MS = 3 * DAY_MS;
 
-export const dayOf = (ms: number): number => Math.floor(ms / DAY_MS) * DAY_MS;
+const dayOf = (ms: number): number => Math.floor(ms / DAY_MS) * DAY_MS;
 
 export function takePane(state: TrackFold, pane: Pane): void {
   const boot = bootOf(state, pane.boot);
@@ -86,11 +94,9 @@ function addTo(sums: number[], counts: readonly number[]): void {
   for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? 0) + (counts[i] ?? 0);
 }
 
+/** Its panes may still come; they count, but nobody waits for them. */
 export function endBoot(state: TrackFold, number: number): void {
-  const boot = bootOf(state, number);
-  boot.ended = true;
-  boot.ahead = [];
-  boot.upto = Number.MAX_SAFE_INTEGER;
+  bootOf(state, number).ended = true;
 }
 
 /** Event time no later row of the champion comes before; 0 while nobody serves. Never goes back. */
@@ -135,7 +141,12 @@ function openOutcomeDay(state: TrackFold, dayMs: number): OutcomeDayFold | undef
 export function merged(outcome: OutcomeCounts): BlockTable {
   const pairs = (counts: readonly number[]): number[] =>
     Array.from({ length: RISK_BINS }, (_, i) => (counts[2 * i] ?? 0) + (counts[2 * i + 1] ?? 0));
-  return { n: pairs(outcome.n), yMicro: pairs(outcome.yMicro), yyMicro: pairs(outcome.yyMicro), lossMicro: outcome.lossMicro };
+  return {
+    n: pairs(outcome.n),
+    yMicro: pairs(outcome.yMicro),
+    yyMicro: pairs(outcome.yyMicro),
+    lossMicro: outcome.lossMicro,
+  };
 }
 
 export function addTable(into: BlockTable, table: BlockTable): void {

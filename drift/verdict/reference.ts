@@ -3,22 +3,28 @@
 //   Q = sum over groups of (q - p)^2 / ((p + q) / 2), between 0 and 4; for small shifts it equals the PSI.
 // C1 Random effects: Q of a block of n rows is expected at (K - 1)(1/n + 1/m) + tau, where tau is what blocks of the
 //    reference show beyond sampling when each is left out in turn. So the limit holds whatever the traffic.
-// C2 Matched by weekday where the reference has that weekday, backed off to all blocks by weight b / (b + 2).
-// C3 The limit is the 1 - 1/1000 point of a scaled chi-square with the mean and variance of Q (Satterthwaite).
+// C2 Matched by weekday where the reference has that weekday, backed off to all blocks by weight b / (b + 1).
+// C3 The limit is the point a block exceeds once in a thousand: sampling by the chi-square; the spread between
+//    blocks (and its product with sampling) by a chi-square of the same mean and variance, widened as Student's t is against
+//    the normal because that variance is estimated; the two deviations added in quadrature.
 import { DAY_MS, type FeatureBins, type Profile } from "#kernel/domain/profile.ts";
-import { chi2Quantile } from "../stats/door.ts";
+import { chi2Quantile, normalQuantile, studentQuantile } from "../stats/door.ts";
 
 /** Rows of one block of a reference, one feature's counts (missing cell last). */
 export type FeatureBlock = { startMs: number; counts: readonly number[] };
 
 export type FeatureReference = {
-  kind: FeatureBins["kind"];
+  bins: FeatureBins;
+  /** Counts by bin of all blocks. */
+  totals: readonly number[];
   /** Group of each bin; -1 for the missing cell. */
   groupOf: readonly number[];
   blocks: readonly { weekday: number; rows: number; groups: readonly number[] }[];
   /** Mean and variance, between blocks, of Q beyond sampling. */
   tau: number;
   tauVariance: number;
+  /** Degrees of freedom of that variance. */
+  tauFreedom: number;
   /** Numeric bins and categories in which the reference has (almost) no row. */
   foreign: readonly boolean[];
   /** The largest share a block of the reference had: missing, foreign. */
@@ -33,9 +39,9 @@ const CATEGORY_SHARE_MIN = 0.02;
 const WEEKDAYS = 7;
 const TAIL = 0.001;
 /** Weight of a weekday's own b blocks against all: b / (b + BACK_OFF). */
-const BACK_OFF = 2;
-/** Prior spread of tau and the blocks it is worth: shifts this small are not drift, whatever the reference says. */
-const PRIOR_SPREAD = 0.02;
+const BACK_OFF = 1;
+/** Prior spread of tau, and the blocks it is worth. */
+const PRIOR_SPREAD = 0.01;
 const PRIOR_BLOCKS = 4;
 const ALMOST_NONE = 1e-4;
 
@@ -46,14 +52,17 @@ export function profileReferences(profile: Profile): readonly FeatureReference[]
   let references = memo.get(profile);
   if (references === undefined) {
     references = profile.features.map((bins, f) =>
-      referenceOf(bins, profile.blocks.map(({ startMs, features }) => ({ startMs, counts: features[f] ?? [] }))),
+      referenceOf(
+        bins,
+        profile.blocks.map(({ startMs, features }) => ({ startMs, counts: features[f] ?? [] })),
+      ),
     );
     memo.set(profile, references);
   }
   return references;
 }
 
-export const weekdayOf = (ms: number): number => Math.floor(ms / DAY_MS) % WEEKDAYS;
+const weekdayOf = (ms: number): number => Math.floor(ms / DAY_MS) % WEEKDAYS;
 
 /** The reference that these blocks make. */
 export function referenceOf(bins: FeatureBins, blocks: readonly FeatureBlock[]): FeatureReference {
@@ -66,11 +75,13 @@ export function referenceOf(bins: FeatureBins, blocks: readonly FeatureBlock[]):
     return { weekday: weekdayOf(startMs), rows: groups.reduce((sum, n) => sum + n, 0), groups };
   });
   const reference: FeatureReference = {
-    kind: bins.kind,
+    bins,
+    totals,
     groupOf,
     blocks: grouped.filter(({ rows }) => rows > 0),
     tau: 0,
     tauVariance: 0,
+    tauFreedom: PRIOR_BLOCKS,
     foreign,
     missingMax: Math.max(0, ...blocks.map(({ counts }) => shareMissing(counts))),
     foreignMax: Math.max(0, ...blocks.map(({ counts }) => shareForeign(foreign, counts))),
@@ -122,36 +133,45 @@ export function readBlock(reference: FeatureReference, block: FeatureBlock): Rea
   if (distance === undefined) return undefined;
   const { statistic, freedom, noise } = distance;
   const tau = Math.max(0, reference.tau);
-  const mean = freedom * noise + tau;
-  const variance = samplingVariance(freedom, noise, tau) + reference.tauVariance;
-  const scale = variance / (2 * mean);
-  return { statistic, mean, limit: scale * chi2Quantile(TAIL, (2 * mean * mean) / variance) };
+  const sampled = freedom * noise;
+  const bySampling = noise * chi2Quantile(TAIL, freedom) - sampled;
+  const betweenVariance = reference.tauVariance + 4 * noise * tau;
+  // A stray of one parameter is a square: chi-square of one degree is the most skewed spread that is believed.
+  const shape = Math.max(1, (2 * tau * tau) / betweenVariance);
+  const skewed = (chi2Quantile(TAIL, shape) - shape) / Math.sqrt(2 * shape);
+  const unsure = studentQuantile(TAIL, reference.tauFreedom) / normalQuantile(TAIL);
+  const betweenBlocks = skewed * unsure * Math.sqrt(betweenVariance);
+  const mean = sampled + tau;
+  return { statistic, mean, limit: mean + Math.hypot(bySampling, betweenBlocks) };
 }
 
-const samplingVariance = (freedom: number, noise: number, tau: number): number => 2 * freedom * noise * noise + 4 * noise * tau;
-
 /** Each block of the reference against the others: mean and variance of what sampling does not explain. */
-function spreadOf(reference: FeatureReference): { tau: number; tauVariance: number } {
+function spreadOf(reference: FeatureReference): Pick<FeatureReference, "tau" | "tauVariance" | "tauFreedom"> {
   const beyond: number[] = [];
   let sampling = 0;
   reference.blocks.forEach((block, i) => {
     const distance = distanceFrom(reference, block.groups, block.weekday, i);
     if (distance === undefined) return;
     beyond.push(distance.statistic - distance.freedom * distance.noise);
-    sampling += samplingVariance(distance.freedom, distance.noise, 0);
+    sampling += 2 * distance.freedom * distance.noise ** 2;
   });
   const count = beyond.length;
   const tau = beyond.reduce((sum, v) => sum + v, 0) / Math.max(1, count);
   const squares = beyond.reduce((sum, v) => sum + (v - tau) ** 2, 0);
   const between = Math.max(0, squares - (sampling * Math.max(0, count - 1)) / Math.max(1, count));
-  const pooled = (PRIOR_BLOCKS * PRIOR_SPREAD ** 2 + between) / (PRIOR_BLOCKS + Math.max(0, count - 1));
-  const variance = Math.max(PRIOR_SPREAD ** 2, pooled);
-  return { tau, tauVariance: variance * (1 + 1 / Math.max(1, count)) };
+  const tauFreedom = PRIOR_BLOCKS + Math.max(0, count - 1);
+  const variance = (PRIOR_BLOCKS * PRIOR_SPREAD ** 2 + between) / tauFreedom;
+  return { tau, tauVariance: variance * (1 + 1 / Math.max(1, count)), tauFreedom };
 }
 
 type Distance = { statistic: number; freedom: number; noise: number };
 
-function distanceFrom(reference: FeatureReference, groups: readonly number[], weekday: number, leftOut: number): Distance | undefined {
+function distanceFrom(
+  reference: FeatureReference,
+  groups: readonly number[],
+  weekday: number,
+  leftOut: number,
+): Distance | undefined {
   const others = reference.blocks.filter((_, i) => i !== leftOut);
   const matched = others.filter((block) => block.weekday === weekday);
   const all = sharesOf(others.map((block) => block.groups));

@@ -5,15 +5,15 @@
 // G3 A block is one unit: its gain is (excess - tolerance) / scale, held to [-1, 1], whatever its rows.
 // G4 Confirmed at a level of CONFIRM: at most one false confirmation in that many blocks on average, as long as the mean excess
 //    stays within the tolerance. What calibration does not repair is invisible here, and a storm the model knows of is no excess.
-import { DAY_MS, type Profile } from "#kernel/domain/profile.ts";
+import type { Profile } from "#kernel/domain/profile.ts";
 import type { EpisodeClass, TrackFact } from "#kernel/domain/state.ts";
 import type { Cause } from "../episodes/door.ts";
 import { clipGain, detect, level } from "../stats/door.ts";
 import { addTable, merged } from "./intake.ts";
 import { emptyTable, HISTORY_MAX, RISK_BINS, type BlockTable, type ChampionFold, type HistoryBlock } from "./state.ts";
 
-export const CONFIRM = 100;
-export const SUSPECT = 20;
+const CONFIRM = 100;
+const SUSPECT = 20;
 const WINDOW = 14;
 const PRIOR_ROWS = 30;
 /** Fewer labelled rows than this are no block, fewer before it no map. */
@@ -62,9 +62,18 @@ export function judgeRisk(
   const suspicious = now >= SUSPECT;
   const expected = usual === undefined ? label : expectedUnder(mapOf(usual.table, profile), block.table) / rows;
   const numbers: Record<string, number> = {
-    excess, level: now, suspectAt: SUSPECT, confirmAt: CONFIRM, tolerance: policy.tolerance, scale: policy.scale, loss,
-    label, labelled: rows,
-    ...(usual === undefined ? {} : { labelUsual: usual.label, labelHigh: usual.labelHigh, labelLow: usual.labelLow, lossHigh: usual.lossHigh }),
+    excess,
+    level: now,
+    suspectAt: SUSPECT,
+    confirmAt: CONFIRM,
+    tolerance: policy.tolerance,
+    scale: policy.scale,
+    loss,
+    label,
+    labelled: rows,
+    ...(usual === undefined
+      ? {}
+      : { labelUsual: usual.label, labelHigh: usual.labelHigh, labelLow: usual.labelLow, lossHigh: usual.lossHigh }),
     labelExpected: expected,
   };
   return {
@@ -72,8 +81,18 @@ export function judgeRisk(
     convicting: now >= CONFIRM,
     excessive: excess > policy.tolerance,
     unusual,
-    class: suspicious ? "concept" : usual === undefined ? "unknown" : shiftClass(label - usual.label, expected - usual.label),
-    causes: [{ feature: suspicious ? "loss" : "label", kind: suspicious ? "loss" : "shift", value: suspicious ? excess : label - (usual?.label ?? label) }],
+    class: suspicious
+      ? "concept"
+      : usual === undefined
+        ? "unknown"
+        : shiftClass(label - usual.label, expected - usual.label),
+    causes: [
+      {
+        feature: suspicious ? "loss" : "label",
+        kind: suspicious ? "loss" : "shift",
+        value: suspicious ? excess : label - (usual?.label ?? label),
+      },
+    ],
     changeMs: suspicious ? changePoint([...before, block], profile) : block.dayMs,
     numbers,
   };
@@ -111,7 +130,11 @@ function mapOf(table: BlockTable, { score }: Profile): number[] {
 
 /** Squared loss of a block had it answered with the map (G1). */
 function lossUnder(map: readonly number[], { n, yMicro, yyMicro }: BlockTable): number {
-  return map.reduce((total, m, bin) => total + (yyMicro[bin] ?? 0) / MICRO - (2 * m * (yMicro[bin] ?? 0)) / MICRO + (n[bin] ?? 0) * m * m, 0);
+  return map.reduce(
+    (total, m, bin) =>
+      total + (yyMicro[bin] ?? 0) / MICRO - (2 * m * (yMicro[bin] ?? 0)) / MICRO + (n[bin] ?? 0) * m * m,
+    0,
+  );
 }
 
 function expectedUnder(map: readonly number[], { n }: BlockTable): number {
@@ -156,6 +179,3 @@ function changePoint(blocks: readonly HistoryBlock[], profile: Profile): number 
 }
 
 const sum = (counts: readonly number[]): number => counts.reduce((total, n) => total + n, 0);
-
-/** End of the day a block covers. */
-export const endOf = (dayMs: number): number => dayMs + DAY_MS;

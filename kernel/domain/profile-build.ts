@@ -5,8 +5,21 @@
 // B3 Given `bins`, nothing of the data but counts enters the profile (a strict run keeps its ancestor's edges).
 import { invariant, unreachable } from "../base/assert.ts";
 import {
-  CATEGORIES_MAX, categoryBinner, cellsOf, DAY_MS, emptyOutcome, numericBin, NUMERIC_BINS, octaveEdges, probabilityEdges,
-  quantileEdges, type FeatureBins, type OutcomeCounts, type Profile, type ProfileBlock, type ScoreBins,
+  CATEGORIES_MAX,
+  categoryBinner,
+  cellsOf,
+  DAY_MS,
+  emptyOutcome,
+  numericBin,
+  NUMERIC_BINS,
+  octaveEdges,
+  probabilityEdges,
+  quantileEdges,
+  type FeatureBins,
+  type OutcomeCounts,
+  type Profile,
+  type ProfileBlock,
+  type ScoreBins,
 } from "./profile.ts";
 
 /** One feature's values, a row each; NaN and the empty text are missing. */
