@@ -1,7 +1,7 @@
 // Where to listen and what to call: "host:port" or "unix:/path".
 // A1 Only loopback addresses and unix sockets are listened on.
 import { unlinkSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, type AddressInfo, type Server } from "node:net";
 import { MeshError } from "../fault/error.ts";
 
 export type ListenAddress = { kind: "tcp"; host: string; port: number } | { kind: "unix"; path: string };
@@ -33,7 +33,7 @@ export function formatAddress(host: string, port: number): string {
 }
 
 /** What a failed bind means. */
-export function bindError(listen: string, cause: unknown): Error {
+function bindError(listen: string, cause: unknown): Error {
   const says = cause instanceof Error ? cause.message : String(cause);
   if (says.includes("EADDRINUSE")) {
     const address = parseAddress(listen);
@@ -43,8 +43,21 @@ export function bindError(listen: string, cause: unknown): Error {
   return new Error(`cannot listen on ${listen}: ${says}`, { cause });
 }
 
+/** Binds and returns the address as clients write it; DM-6006, DM-6004. */
+export async function bind(server: Server, listen: string): Promise<string> {
+  const wanted = parseListen(listen);
+  if (wanted.kind === "unix") await removeStaleSocket(wanted.path);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", (error) => reject(bindError(listen, error)));
+  server.listen(wanted.kind === "unix" ? { path: wanted.path } : { host: wanted.host, port: wanted.port }, resolve);
+  await promise;
+  if (wanted.kind === "unix") return `unix:${wanted.path}`;
+  const { address, port } = server.address() as AddressInfo;
+  return formatAddress(wanted.host === "localhost" ? "localhost" : address, port);
+}
+
 /** Removes a socket file that nobody answers on; leaves a living one, so that binding then fails with DM-6004. */
-export async function removeStaleSocket(path: string): Promise<void> {
+async function removeStaleSocket(path: string): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const probe = connect({ path });
   probe.once("connect", () => resolve(true));

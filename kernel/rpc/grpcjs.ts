@@ -3,6 +3,7 @@
 // G3 Draining: unary calls in flight end, then streams end with UNAVAILABLE, then connections are cut after the grace.
 // G4 A stream is written no faster than it is read.
 import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
 import type {
   DescMethod,
   DescMethodBiDiStreaming,
@@ -32,7 +33,7 @@ import { systemClock } from "../base/clock.ts";
 import { MeshError } from "../fault/error.ts";
 import { GRPC } from "../fault/table.ts";
 import type { Logger } from "../process/log.ts";
-import { bindError, formatAddress, parseListen, removeStaleSocket } from "./address.ts";
+import { bind } from "./address.ts";
 import { channelOptions, methodDefinition, toStatusObject } from "./grpcjs-wire.ts";
 import { Health } from "./health.ts";
 import { reflectionOf } from "./reflection.ts";
@@ -102,18 +103,38 @@ export async function grpcServer(options: {
   for (const service of withStandard(options.services, health)) {
     server.addService(definitionOf(service.service), implementationOf(service, scope));
   }
-  const address = await bind(server, options.listen);
+  // Connections are accepted here and handed over, so that they can be cut: grpc-js itself cuts none while channelz is off.
+  const sockets = new Set<Socket>();
+  const gone = Promise.withResolvers<void>();
+  let draining = false;
+  const connections = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket
+      .on("error", () => socket.destroy())
+      .once("close", () => {
+        sockets.delete(socket);
+        if (draining && sockets.size === 0) gone.resolve();
+      });
+    connections.injectConnection(socket);
+  });
+  const address = await bind(listener, options.listen);
 
-  let shutDown: Promise<void> | undefined;
   async function drain(graceMs: number): Promise<void> {
     health.stop();
-    shutDown ??= new Promise((resolve) => server.tryShutdown(() => resolve()));
+    if (!draining) {
+      draining = true;
+      listener.close();
+      server.tryShutdown(() => undefined);
+      if (sockets.size === 0) gone.resolve();
+    }
     const cut = new AbortController();
     const grace = systemClock.sleep(graceMs, cut.signal).catch(() => undefined);
     if (unary.count > 0) await Promise.race([unary.idle.promise, grace]);
     stopping.abort();
-    await Promise.race([shutDown, grace]);
+    await Promise.race([gone.promise, grace]);
     cut.abort();
+    for (const socket of sockets) socket.destroy();
     server.forceShutdown();
   }
   return {
@@ -353,16 +374,4 @@ class CallContext implements GrpcCall {
     this.#sent = true;
     this.#call.sendMetadata(this.#headers);
   }
-}
-
-async function bind(server: Server, listen: string): Promise<string> {
-  const wanted = parseListen(listen);
-  if (wanted.kind === "unix") await removeStaleSocket(wanted.path);
-  const target = wanted.kind === "unix" ? `unix:${wanted.path}` : formatAddress(wanted.host, wanted.port);
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  server.bindAsync(target, ServerCredentials.createInsecure(), (error, port) =>
-    error === null ? resolve(port) : reject(bindError(listen, error)),
-  );
-  const port = await promise;
-  return wanted.kind === "unix" ? `unix:${wanted.path}` : formatAddress(wanted.host, port);
 }

@@ -3,10 +3,10 @@
 // L2 After the grace everything is cut. L3 Disposing twice is harmless.
 import { createServer as createHttp1, type IncomingMessage, type ServerResponse } from "node:http";
 import * as http2 from "node:http2";
-import { createServer as createNet, type AddressInfo, type Socket } from "node:net";
+import { createServer as createNet, type Socket } from "node:net";
 import { systemClock } from "../base/clock.ts";
 import type { Logger } from "../process/log.ts";
-import { bindError, formatAddress, parseListen, removeStaleSocket } from "./address.ts";
+import { bind } from "./address.ts";
 import { SESSION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "./windows.ts";
 
 export type HttpRequest = IncomingMessage | http2.Http2ServerRequest;
@@ -152,16 +152,4 @@ async function retire(session: http2.ServerHttp2Session): Promise<void> {
   session.goaway(http2.constants.NGHTTP2_NO_ERROR, MAX_STREAM_ID);
   await systemClock.sleep(GOAWAY_SEEN_MS);
   if (!session.destroyed) session.close();
-}
-
-async function bind(server: ReturnType<typeof createNet>, listen: string): Promise<string> {
-  const wanted = parseListen(listen);
-  if (wanted.kind === "unix") await removeStaleSocket(wanted.path);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", (error) => reject(bindError(listen, error)));
-  server.listen(wanted.kind === "unix" ? { path: wanted.path } : { host: wanted.host, port: wanted.port }, resolve);
-  await promise;
-  if (wanted.kind === "unix") return `unix:${wanted.path}`;
-  const { address, port } = server.address() as AddressInfo;
-  return formatAddress(wanted.host === "localhost" ? "localhost" : address, port);
 }

@@ -195,6 +195,16 @@ describe.each(Object.keys(servers) as (keyof typeof servers)[])("the %s server",
     expect(grpcCodeOf(await caught(js.sendLabels({ labels: [LABEL] })))).toBe(Code.Unavailable);
   });
 
+  test("cuts calls that outlive the grace of draining", async () => {
+    const gate = gateOf();
+    const server = await servers[kind]("127.0.0.1:0", gate);
+    using js = grpcClient(Feedback, server.address);
+    const call = caught(js.sendLabels({ labels: [LABEL] }));
+    await expect.poll(() => gate.entered).toBe(1);
+    await server.drain(50);
+    expect([Code.Unavailable, Code.Canceled, Code.Internal]).toContain(grpcCodeOf(await call));
+  });
+
   test("answers health for itself, its services and names that it never heard of", async () => {
     const server = await servers[kind]();
     using health = grpcClient(Health, server.address);
