@@ -14,6 +14,8 @@ export type ChildSpec = {
   name: string;
   /** Entry file, run by this very Node. */
   entry: string;
+  /** Flags of Node itself. */
+  flags?: readonly string[];
   env: Readonly<Record<string, string>>;
   cwd: string;
   log: string;
@@ -38,7 +40,7 @@ export async function startChild(spec: ChildSpec): Promise<Child> {
   await mkdir(dirname(spec.log), { recursive: true });
   const log = await open(spec.log, "a", 0o600);
   try {
-    const child = spawn(process.execPath, [spec.entry], {
+    const child = spawn(process.execPath, [...(spec.flags ?? []), spec.entry], {
       cwd: spec.cwd,
       env: { ...spec.env },
       detached: true,
