@@ -38,11 +38,9 @@ export function outcomePane(where: Where, rows: readonly JoinRow[], bins: Profil
     watermarkMs: where.watermarkMs,
     versions: [...versions.values()].filter((v) => enough(labelled(v))).sort((a, b) => a.version - b.version),
     pairs: [...pairs.values()].filter(({ n }) => enough(n)).sort((a, b) => a.version - b.version || a.other - b.other),
-    ...{
-      corrected,
-      late: 0,
-      unmatched: 0,
-    },
+    corrected,
+    late: 0,
+    unmatched: 0,
   };
 }
 

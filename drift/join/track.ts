@@ -52,21 +52,17 @@ export function openJoin(track: number, strict: boolean): JoinState {
     blockMs: strict ? DAY_MS : HOUR_MS,
     fact: null,
     outbox: [],
-    ...{
-      boots: new Map(),
-      blocks: new Map(),
-      rows: new Map(),
-      early: new Map(),
-      days: new Map(),
-    },
-    ...{
-      watermarkMs: 0,
-      closedUntilMs: 0,
-      toldUntilMs: 0,
-      late: 0,
-      unmatched: 0,
-      lost: 0,
-    },
+    boots: new Map(),
+    blocks: new Map(),
+    rows: new Map(),
+    early: new Map(),
+    days: new Map(),
+    watermarkMs: 0,
+    closedUntilMs: 0,
+    toldUntilMs: 0,
+    late: 0,
+    unmatched: 0,
+    lost: 0,
   };
 }
 

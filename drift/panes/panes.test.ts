@@ -19,13 +19,11 @@ const panes: fc.Arbitrary<Pane> = fc.record({
     min: 1,
     max: 2 ** 40,
   }),
-  ...{
-    firstRow: count,
-    rows: count,
-    dropped: count,
-    suppressed: count,
-    watermarkMs: ms,
-  },
+  firstRow: count,
+  rows: count,
+  dropped: count,
+  suppressed: count,
+  watermarkMs: ms,
   cells: fc.array(
     fc.record({
       startMs: ms,
@@ -116,10 +114,8 @@ test("a fact comes back as it was sent, and one of an unknown kind is undefined"
       shadowDays: 14,
       probationDays: 3,
     },
-    ...{
-      rollout: null,
-      ended: null,
-    },
+    rollout: null,
+    ended: null,
   };
   expect(decodeFact(encodeFact(ended))).toEqual(ended);
   expect(decodeFact(encodeFact(track))).toEqual(track);

@@ -63,12 +63,10 @@ function dayOf({ days }: Rollup, ms: number, version: number): PaneDay {
     version,
     rows: 0,
     labelled: 0,
-    ...{
-      unlabelled: 0,
-      lossMicro: 0,
-      suppressed: 0,
-      dropped: 0,
-    },
+    unlabelled: 0,
+    lossMicro: 0,
+    suppressed: 0,
+    dropped: 0,
   };
   days.push(fresh);
   days.sort((a, b) => a.dayMs - b.dayMs || a.version - b.version);

@@ -48,10 +48,8 @@ export function fact(track: number, more: Partial<TrackFact> = {}): TrackFact {
       shadowDays: 14,
       probationDays: 3,
     },
-    ...{
-      rollout: null,
-      ended: null,
-    },
+    rollout: null,
+    ended: null,
     ...more,
   };
 }
@@ -66,11 +64,9 @@ export function row(boot: number, number: number, hours: number, more: Partial<J
     score: 0.25,
     other: 0,
     otherScore: Number.NaN,
-    ...{
-      values: [hours % 24, number % 2 === 0 ? "A" : "B"],
-      label: Number.NaN,
-      corrected: 0,
-    },
+    values: [hours % 24, number % 2 === 0 ? "A" : "B"],
+    label: Number.NaN,
+    corrected: 0,
     ...more,
   };
 }
@@ -95,10 +91,8 @@ export function recordBytes({ track, boot, batch, version, watermarkMs, rows }: 
     rows: rows.length,
     batch: BigInt(batch),
     firstRow: BigInt(rows[0]?.number ?? 0),
-    ...{
-      watermarkMs: BigInt(watermarkMs),
-      eventBaseMs: BigInt(START_MS),
-    },
+    watermarkMs: BigInt(watermarkMs),
+    eventBaseMs: BigInt(START_MS),
     eventDeltaMs: rows.map(({ eventMs }) => BigInt(eventMs - START_MS)),
     score: rows.map(({ score }) => score),
     otherVersion: rows.find(({ other }) => other !== 0)?.other ?? 0,
