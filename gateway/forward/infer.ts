@@ -18,8 +18,8 @@ import { bodyOf, relay, requestHeaders, type Outcome, type Relaying, type Reques
 import { callerOf, framed, grpcHeaders, refusalOf, sendRefusal } from "./reply.ts";
 import type { Upstream, Upstreams } from "./upstreams.ts";
 
-export const OIP_PREFIX = "/inference.GRPCInferenceService/";
-export const MAX_MESSAGE_BYTES = 64 << 20;
+const OIP_PREFIX = "/inference.GRPCInferenceService/";
+const MAX_MESSAGE_BYTES = 64 << 20;
 const DEADLINE_MS = 30_000;
 const NAMED_METHODS = new Set(["ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata"]);
 const READY_FALSE = framed(0, new Uint8Array(0));

@@ -157,7 +157,7 @@ export function relay(options: {
 }
 
 /** Remembers a chunk while the call may still have to be sent elsewhere (R3). */
-export function keep(body: RequestBody, chunk: Buffer, answering: boolean): void {
+function keep(body: RequestBody, chunk: Buffer, answering: boolean): void {
   body.bytes += chunk.length;
   if (!body.whole) return;
   if (answering || body.bytes > KEEP_BYTES) {

@@ -10,7 +10,7 @@ export type Peek =
   | { kind: "too-large"; bytes: number }
   | { kind: "malformed"; why: string };
 
-export const FRAME_HEAD_BYTES = 5;
+const FRAME_HEAD_BYTES = 5;
 const NAME_FIELD = 1;
 
 /** Looks into `request`, the bytes of a gRPC request body so far. */

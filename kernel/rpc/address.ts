@@ -19,7 +19,7 @@ export function parseAddress(address: string): ListenAddress {
 }
 
 /** The same, refused with DM-6006 when it is not on this machine only. */
-export function parseListen(listen: string): ListenAddress {
+function parseListen(listen: string): ListenAddress {
   const address = parseAddress(listen);
   if (address.kind === "tcp" && !isLoopback(address.host)) {
     throw new MeshError("DM-6006", `cannot listen on ${address.host}: only loopback addresses are allowed`);
@@ -28,7 +28,7 @@ export function parseListen(listen: string): ListenAddress {
 }
 
 /** "host:port", IPv6 in brackets. */
-export function formatAddress(host: string, port: number): string {
+function formatAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 

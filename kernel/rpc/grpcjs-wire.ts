@@ -12,7 +12,7 @@ import { STREAM_WINDOW_BYTES } from "./windows.ts";
 setLogVerbosity(logVerbosity.NONE);
 
 const DETAILS = "grpc-status-details-bin";
-export const MAX_MESSAGE_BYTES = 64 << 20;
+const MAX_MESSAGE_BYTES = 64 << 20;
 
 /** Settings of every channel and server: large tensors in one window, no proxy of the environment. */
 export function channelOptions(maxMessageBytes = MAX_MESSAGE_BYTES): ChannelOptions {

@@ -39,7 +39,7 @@ import { Health } from "./health.ts";
 import { reflectionOf } from "./reflection.ts";
 
 export { grpcClient, type CallOptions, type GrpcClient } from "./grpcjs-client.ts";
-export { fromServiceError, grpcCodeOf } from "./grpcjs-wire.ts";
+export { grpcCodeOf } from "./grpcjs-wire.ts";
 
 /** What a handler may know of its call, and add to the answer. */
 export type GrpcCall = {

@@ -131,7 +131,12 @@ function serveHttp2(options: { handler: HttpHandler; onStream?: StreamHandler })
 
 /** Reads until the protocol is known and puts the bytes back. */
 function decide(socket: Socket, decided: (protocol: "h1" | "h2") => void): void {
-  socket.setTimeout(FIRST_BYTES_MS, () => socket.destroy());
+  const known = new AbortController();
+  socket.once("close", () => known.abort());
+  void systemClock.sleep(FIRST_BYTES_MS, known.signal).then(
+    () => socket.destroy(),
+    () => undefined,
+  );
   const look = (): void => {
     const chunk: unknown = socket.read();
     if (!(chunk instanceof Uint8Array)) return;
@@ -139,8 +144,7 @@ function decide(socket: Socket, decided: (protocol: "h1" | "h2") => void): void 
     socket.unshift(chunk);
     if (start.length < PREFACE.length && PREFACE.startsWith(start)) return;
     socket.off("readable", look);
-    socket.setTimeout(0);
-    socket.removeAllListeners("timeout");
+    known.abort();
     decided(start === PREFACE ? "h2" : "h1");
   };
   socket.on("readable", look);

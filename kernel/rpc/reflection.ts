@@ -40,7 +40,7 @@ export function reflectionOf(services: readonly string[]) {
 }
 
 /** True for what reflection and the gateway never show. */
-export function hidden(name: string): boolean {
+function hidden(name: string): boolean {
   return name.startsWith("driftmesh.internal.");
 }
 
