@@ -5,7 +5,7 @@ import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { base32, fromBase32 } from "../base/bytes.ts";
 import type { Rand } from "../base/rand.ts";
 
-export type IdKind = "dep" | "run" | "rol" | "epi";
+export type IdKind = "dep" | "run" | "rol" | "epi" | "ord";
 
 /** `kind_` + base32 of the first 10 bytes of sha256 over the parts (0x1f between them). */
 export function derivedId(kind: IdKind, ...parts: readonly string[]): string {

@@ -105,6 +105,8 @@ export type Description = {
   inference: {
     runtime: "onnx" | "image";
     image?: string;
+    /** The uploaded file of a model that comes trained. */
+    artifact?: { sha256: string; name: string };
     signature?: Signature;
     scoreOutput?: string;
     example?: readonly Readonly<Record<string, number | string>>[];

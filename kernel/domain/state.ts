@@ -130,6 +130,10 @@ export type ReplicaState = {
   phase: ReplicaPhase;
   reason: string;
   changedMs: number;
+  /** Highest row number its agent has reported. */
+  lastNumber?: number;
+  /** Whether the fact boot-ended has been published. */
+  told?: boolean;
 };
 
 export type RouteState = {
@@ -213,6 +217,8 @@ export type RolloutState = {
   frozenFrom: RolloutStage | "";
   reason: string;
   run: string;
+  /** The episode that this rollout ends, if any. */
+  episode?: string;
   /** Event-clock ms at which the present stage began (0 until drift has seen it). */
   stageEventMs: number;
   shadowDays: number;

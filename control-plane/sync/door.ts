@@ -1,0 +1,2 @@
+// What other folders may use of sync.
+export { syncService } from "./sync.ts";

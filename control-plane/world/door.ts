@@ -1,0 +1,14 @@
+// What other folders may use of the world.
+export * from "./select.ts";
+export { follow } from "./follow.ts";
+export {
+  aliasParts,
+  type BootState,
+  type ClaimMark,
+  type EpochState,
+  type FactState,
+  OWN_KEYS,
+  type TableName,
+  type Tables,
+} from "./tables.ts";
+export { type Held, type View, World } from "./world.ts";
