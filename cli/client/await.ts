@@ -15,7 +15,8 @@ export type Wait = { signal: AbortSignal; step: (text: string) => void };
 /** The run at its end; a failed or cancelled one is an error that carries its reason. */
 export async function awaitRun(client: Client<typeof Retraining>, id: string, wait: Wait): Promise<Run> {
   let last = "";
-  for await (const run of client.watchRun({ id }, { signal: wait.signal, timeoutMs: 0 })) {
+  using watch = watching(wait);
+  for await (const run of client.watchRun({ id }, watch.options)) {
     const text = `run ${id}: ${wordOf(RunPhaseSchema, run.phase)}${run.reason === "" ? "" : `, ${run.reason}`}`;
     if (text !== last) wait.step((last = text));
     if (run.phase === RunPhase.SUCCEEDED) return run;
@@ -43,11 +44,19 @@ async function awaitState(
 ): Promise<Deployment> {
   let last = "";
   let state = "";
-  for await (const deployment of client.watchDeployment({ id }, { signal: wait.signal, timeoutMs: 0 })) {
+  using watch = watching(wait);
+  for await (const deployment of client.watchDeployment({ id }, watch.options)) {
     state = wordOf(DeploymentStateSchema, deployment.state);
     const text = `deployment ${id}: ${state}${deployment.reason === "" ? "" : `, ${deployment.reason}`}`;
     if (text !== last) wait.step((last = text));
     if (wanted.includes(deployment.state)) return deployment;
   }
   throw new MeshError("DM-2007", `deployment ${id} ended as ${state}`);
+}
+
+/** Options of a watch that is cancelled when its reader leaves: leaving the loop alone would keep the connection, and us, alive. */
+function watching(wait: Wait): Disposable & { options: { signal: AbortSignal; timeoutMs: number } } {
+  const left = new AbortController();
+  const signal = AbortSignal.any([wait.signal, left.signal]);
+  return { options: { signal, timeoutMs: 0 }, [Symbol.dispose]: () => left.abort() };
 }

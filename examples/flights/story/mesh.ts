@@ -1,5 +1,6 @@
 // The story's two ways to the mesh: the command line, and gRPC for what is hot.
 import { spawn } from "node:child_process";
+import type { DescEnum } from "@bufbuild/protobuf";
 import { connectClient } from "#kernel/rpc/connect.ts";
 import { Deployments } from "#proto/driftmesh/v1/deployments_pb.ts";
 import { Drift } from "#proto/driftmesh/v1/drift_pb.ts";
@@ -40,6 +41,16 @@ async function runCli(options: StoryOptions, args: readonly string[]): Promise<J
   const { code, out, err } = await spawned([...options.driftmesh, ...args]);
   if (code !== 0) throw new Error(`driftmesh ${args.join(" ")} ended with ${code}: ${err.trim()}`);
   return JSON.parse(out) as Json;
+}
+
+/** The word of an enum value: `ready`, `promoted`. */
+export function wordOf(schema: DescEnum, value: number): string {
+  return (
+    schema.values
+      .find((v) => v.number === value)
+      ?.localName.toLowerCase()
+      .replaceAll("_", "-") ?? String(value)
+  );
 }
 
 /** Runs a program to its end. */

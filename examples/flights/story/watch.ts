@@ -1,10 +1,10 @@
 // Notes what the mesh decides while the feed runs: episodes, orders, runs, rollouts; prints each change once.
 import { timestampMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Episode } from "#proto/driftmesh/v1/drift_pb.ts";
-import { RunPhase, type Order, type Run } from "#proto/driftmesh/v1/retraining_pb.ts";
-import { RolloutStage, type Rollout } from "#proto/driftmesh/v1/rollouts_pb.ts";
+import { RunPhaseSchema, type Order, type Run } from "#proto/driftmesh/v1/retraining_pb.ts";
+import { RolloutStageSchema, type Rollout } from "#proto/driftmesh/v1/rollouts_pb.ts";
 import { DAY0_MS, DAY_MS } from "../dataset.ts";
-import type { Mesh } from "./mesh.ts";
+import { type Mesh, wordOf } from "./mesh.ts";
 import type { Printer } from "./print.ts";
 
 /** The newest state of everything, by id, and the event day at which the client first saw each state. */

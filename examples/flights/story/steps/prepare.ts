@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { writeHistory } from "../../history.ts";
-import type { Json } from "../mesh.ts";
+import { DeploymentState, DeploymentStateSchema } from "#proto/driftmesh/v1/deployments_pb.ts";
+import { type Json, wordOf } from "../mesh.ts";
 import { MODEL, numberAt, textAt, type World } from "../world.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../../..", import.meta.url));
@@ -83,11 +84,14 @@ export async function deploy(world: World): Promise<void> {
   const startMs = nowMs();
   await mesh.deployments.acknowledgeDeployment({ id: offer.id });
   const states: string[] = [];
-  for await (const d of mesh.deployments.watchDeployment({ id: offer.id }, { timeoutMs: 60_000 })) {
-    states.push(String(d.state));
-    if (d.state === 5) break;
+  const left = new AbortController();
+  const watch = { timeoutMs: 60_000, signal: left.signal };
+  for await (const { state } of mesh.deployments.watchDeployment({ id: offer.id }, watch)) {
+    states.push(wordOf(DeploymentStateSchema, state));
+    if (state === DeploymentState.READY) break;
   }
-  print.line(`Ready after ${((nowMs() - startMs) / 1000).toFixed(2)} s`);
+  left.abort();
+  print.line(`${states.join(", ")} after ${((nowMs() - startMs) / 1000).toFixed(2)} s`);
   world.follows = offer.id;
   const pinned = await mesh.cli("deploy", `${MODEL}:1`, "--request-id", "story-pinned");
   world.pinned = textAt(pinned, "id");
