@@ -63,11 +63,13 @@ export function createMesh(seed: number, sabotage: Sabotage): Mesh {
         boot: (seat) => bootControlPlane(seat, { servers, machine, rand: randOf(`${name} ${trace.events.length}`), trace }),
       }),
   );
-  const drift = new Slot({ name: "drift", time, network, trace, boot: (seat) => bootDrift(seat, { servers, rand: randOf(`drift ${trace.events.length}`), trace }) });
-  const slots: Slot[] = [...planes, drift];
+  const drifts = ["drift-1", "drift-2"].map(
+    (name) => new Slot({ name, time, network, trace, boot: (seat) => bootDrift(seat, { servers, rand: randOf(`${name} ${trace.events.length}`), trace }) }),
+  );
+  const slots: Slot[] = [...planes, ...drifts];
   const { state } = servers;
   const faults = new Faults({ time, rand: randOf("faults"), network, machine, slots, buckets: [state, servers.drift], trace });
-  const users = new Users({ time, rand: randOf("users"), trace, desk: deskOf({ planes, time, network, rand: randOf("desk") }), state });
+  const users = new Users({ time, rand: randOf("users"), trace, desk: deskOf({ planes, time, network, rand: randOf("desk"), blobs: servers.blobs }), state });
   const end = new AbortController();
   return {
     time,
@@ -95,7 +97,7 @@ export function createMesh(seed: number, sabotage: Sabotage): Mesh {
 
 /** The world changes some days after the beginning: the champion gets worse and the mesh is not told. */
 async function changes(traffic: Traffic, time: VirtualClock, rand: Rand, trace: Trace): Promise<void> {
-  await time.sleep(120_000 + rand.below(120_000));
+  await time.sleep(60_000 + rand.below(90_000));
   traffic.regime += 1;
   trace.add({ kind: "note", says: "the world changes" });
 }

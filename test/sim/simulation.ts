@@ -7,8 +7,8 @@ import { createMesh, type Sabotage } from "./mesh.ts";
 import type { Stamped } from "./trace.ts";
 
 /** Virtual time with faults, and the virtual time within which everything has to end afterwards. */
-export const FAULTS_MS = 6 * 60_000;
-export const QUIET_MS = 12 * 60_000;
+export const FAULTS_MS = 4 * 60_000;
+export const QUIET_MS = 6 * 60_000;
 
 export type SimOptions = { seed: number; heard?: (stamped: Stamped) => void; sabotage?: Sabotage };
 export type SimResult = {

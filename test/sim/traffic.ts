@@ -1,5 +1,5 @@
 // The world outside: rows, truths, and what sidecars and gateways write of them.
-// T1 A day of event time is DAY_VIRTUAL_MS of virtual time, in four ticks; every serving replica flushes one pane a tick, with rows or without.
+// T1 A day of event time is DAY_VIRTUAL_MS of virtual time, in TICKS ticks; every serving replica flushes one pane a tick, with rows or without.
 // T2 The truth has regimes: a version fitted to the present one scores honestly, one fitted to another is off by OFF. A run fits to what is true when it runs.
 // T3 What was published is the only truth for the drift service; a replica that died took its unflushed rows along.
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -16,8 +16,8 @@ import { encodePane } from "../../drift/panes/door.ts";
 import type { Machine, Serving } from "./agent.ts";
 import type { SimLog } from "./store.ts";
 
-export const DAY_VIRTUAL_MS = 20_000;
-const TICKS = 4;
+export const DAY_VIRTUAL_MS = 10_000;
+const TICKS = 2;
 const ROWS = 60;
 const OFF = 0.35;
 const UNLABELLED = 0.05;

@@ -18,7 +18,6 @@ export type UsersOptions = {
 };
 
 const AGAIN_MS = 1_500;
-const NODES = ["north", "south"];
 
 export class Users {
   readonly #options: UsersOptions;
@@ -44,15 +43,16 @@ export class Users {
     const { desk, rand, state } = this.#options;
     await this.#pause(5_000);
     await this.#asked("model", (request) => desk.register(request, model, trained));
-    await this.#deploy(model, { replicas: 1 + rand.below(2), version: 0, node: "" });
+    // The first deployment stays, whatever it takes: without traffic a track's event clock stands still.
+    while (!(await this.#deploy(model, { replicas: 1 + rand.below(2), version: 0, node: "" }))) await this.#pause(1_000);
     await this.#until(() => state.peek(`alias.${model}.open.champion`) !== undefined);
     while (!this.#end.signal.aborted) {
-      await this.#pause(50_000);
+      await this.#pause(40_000);
       await this.#something(model, trained);
     }
   }
 
-  async #something(model: string, trained: boolean): Promise<void> {
+  async #something(model: string, trained: boolean): Promise<unknown> {
     const { desk, rand, state } = this.#options;
     switch (rand.below(6)) {
       case 0:
@@ -60,36 +60,35 @@ export class Users {
       case 1:
         return this.#deploy(model, { replicas: 1, version: 1, node: "" });
       case 2:
-        return this.#deploy(model, { replicas: 1, version: 0, node: NODES[rand.below(NODES.length)] ?? "north" });
+        return trained ? this.#deploy(model, { replicas: 1, version: 0, node: "north" }) : undefined;
       case 3: {
-        // The first deployment of a model stays: its track has to go on living.
         const id = this.#held.filter((held) => held.startsWith(`${model} `))[1];
-        if (id === undefined) return;
+        if (id === undefined) return undefined;
         this.#held.splice(this.#held.indexOf(id), 1);
         const deployment = id.split(" ")[1] ?? "";
-        await this.#asked("release", () => desk.release(deployment).then(() => deployment));
-        return;
+        return this.#asked("release", () => desk.release(deployment));
       }
       case 4:
-        if (trained) await this.#asked("order", (request) => desk.orderRun(request, model));
-        return;
+        return trained ? this.#asked("order", (request) => desk.orderRun(request, model)) : undefined;
       default: {
         const live = state.keys("rollout.").map((key) => state.peek(key) as RolloutState);
         const rollout = live.find((r) => r.model === model && r.stage === "Shadow");
-        if (rollout !== undefined && rand.next() < 0.5)
-          await this.#asked("order", (request) => desk.decide(request, rollout.id, rand.next() < 0.5 ? "promote" : "reject"));
+        if (rollout === undefined || rand.next() < 0.5) return undefined;
+        const word = rand.next() < 0.5 ? "promote" : "reject";
+        return this.#asked(undefined, () => desk.decide(rollout.id, word));
       }
     }
   }
 
-  async #deploy(model: string, wish: { replicas: number; version: number; node: string }): Promise<void> {
+  async #deploy(model: string, wish: { replicas: number; version: number; node: string }): Promise<boolean> {
     const { desk, rand, state } = this.#options;
     const id = await this.#asked(undefined, (request) => desk.requestDeployment(request, { model, ...wish }));
-    if (id === undefined || rand.next() < 0.1) return;
-    await this.#pause(rand.next() < 0.2 ? 40_000 : 2_000);
+    if (id === undefined || rand.next() < 0.1) return false;
+    await this.#pause(rand.next() < 0.4 ? 25_000 : 2_000);
     const expired = (): boolean => (state.peek(`dep.${id}.status`) as DeploymentStatus | undefined)?.state === "Expired";
-    const told = await this.#asked("deployment", () => desk.acknowledge(id).then(() => id), expired);
+    const told = await this.#asked("deployment", () => desk.acknowledge(id), expired);
     if (told !== undefined) this.#held.push(`${model} ${id}`);
+    return told !== undefined;
   }
 
   /** Asks until answered (U1); undefined when the faults stopped before it was taken, or `hopeless` says so. */
@@ -106,7 +105,7 @@ export class Users {
         if (what !== undefined) trace.add({ kind: "promised", what, id });
         return id;
       } catch (error) {
-        trace.add({ kind: "note", says: `client: ${what ?? "deployment offer"} ${request}: ${error instanceof Error ? error.message : String(error)}` });
+        trace.add({ kind: "note", says: `client: ${what ?? "a word"} ${request}: ${error instanceof Error ? error.message : String(error)}` });
         if (isRefusal(error) || hopeless()) return undefined;
         await time.sleep(AGAIN_MS);
       }

@@ -1,4 +1,6 @@
 // States move along ARROWS only, begin where they may, and are forgotten only at an end.
+// A1 The leader takes one arrow per write. A2 The drift service saves the newest level of what several messages decided: an episode may have
+//    taken more than one arrow between two writes, never one back.
 import { ARROWS } from "#kernel/domain/state.ts";
 import { fieldOf } from "../trace.ts";
 import { type Checker, type KeyChange, onWrites } from "./checker.ts";
@@ -12,7 +14,7 @@ const RULES: readonly Rule[] = [
   { kind: "replica", of: /^replica\./, field: "phase", first: ["Wanted"], end: ["Gone", "Lost"] },
   { kind: "run", of: /^run\./, field: "phase", first: ["Pending"], end: ["Succeeded", "Failed", "Cancelled"] },
   { kind: "rollout", of: /^rollout\./, field: "stage", first: ["Preparing"], end: ["Promoted", "Rejected", "RolledBack"] },
-  { kind: "episode", of: /^episode\./, field: "state", first: ["Suspect", "Confirmed"], end: ["Closed"] },
+  { kind: "episode", of: /^episode\./, field: "state", first: ["Suspect", "Confirmed", "Closed"], end: ["Closed"] },
 ];
 
 const EPISODE_ARROWS: Readonly<Record<string, readonly string[]>> = {

@@ -2,7 +2,7 @@
 import type { Change, Stamped, TraceEvent } from "../trace.ts";
 
 /** Reads events in order and says what is broken, one sentence each. */
-export type Check = (event: TraceEvent) => string[];
+export type Check = (event: TraceEvent, atMs: number) => string[];
 export type Checker = { name: string; promises: string; begin: () => Check };
 
 /** One key's change and who made it. */
@@ -24,7 +24,7 @@ export function watchWith(checkers: readonly Checker[]): { see: (stamped: Stampe
   const broken: Broken[] = [];
   const see = ({ atMs, event }: Stamped): Broken[] => {
     const found = running.flatMap(({ name, check }) =>
-      check(event).map((says): Broken => ({ checker: name, atMs, says })),
+      check(event, atMs).map((says): Broken => ({ checker: name, atMs, says })),
     );
     broken.push(...found);
     return found;

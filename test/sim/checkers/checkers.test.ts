@@ -3,6 +3,7 @@ import type { Guard } from "#kernel/store/ports.ts";
 import type { Change, Stamped, TraceEvent } from "../trace.ts";
 import { CHECKERS } from "./all.ts";
 import { watchWith } from "./checker.ts";
+import { ENDS_MS } from "./promises.ts";
 
 const GUARD: Guard = { key: "term.leader", revision: 2 };
 const MODEL = { model: "m", scope: "open" };
@@ -62,7 +63,7 @@ function history(): TraceEvent[] {
 
 function findings(events: readonly TraceEvent[]): string[] {
   const { see, broken } = watchWith(CHECKERS);
-  events.forEach((event, i) => see({ atMs: i, event } satisfies Stamped));
+  events.forEach((event, i) => see({ atMs: event.kind === "ended" ? i + ENDS_MS : i, event } satisfies Stamped));
   return broken.map(({ checker, says }) => `${checker}: ${says}`);
 }
 
@@ -110,6 +111,7 @@ const PLANTS: readonly Plant[] = [
   { name: "a command without a guard", checker: "fenced", plant: appended({ kind: "write", by: "cp-1", bucket: "state", guard: undefined, changes: [{ key: "workload.w", before: { phase: "Starting" }, after: { id: "w", phase: "Serving", replicas: 1 } }] }) },
   { name: "a command of an instance that does not lead", checker: "fenced", plant: appended(wrote("cp-2", { key: "workload.w", before: { phase: "Starting" }, after: { id: "w", phase: "Serving", replicas: 1 } })) },
   { name: "a replica sent away while Ready", checker: "absence", plant: appended({ kind: "agent", what: "replica-stopped", id: "a", number: 1, says: "" }) },
+  { name: "a route written in circles", checker: "calm", plant: appended(...Array.from({ length: 100 }, () => wrote("cp-1", { key: "node.n", before: { alive: true }, after: { alive: true } }))) },
   { name: "a run that never ends", checker: "endings", plant: rewritten("run.run_a", ({ phase }) => phase === "Succeeded", { phase: "Checking" }) },
   { name: "an order of which nothing came", checker: "endings", plant: rewritten("run.run_a", () => true, { order: "ord_z" }) },
   { name: "an acknowledged deployment that never gets ready", checker: "endings", plant: rewritten("dep.dep_a.status", ({ state }) => state === "Ready", { state: "Starting" }) },

@@ -1,6 +1,7 @@
 // What somebody was told yes to is never forgotten, and ends when the faults have ended.
 // Q1 An acknowledged deployment keeps its keys and never expires; only a written release ends it.
-// Q2 At the end every run, rollout and released deployment has ended; every other acknowledged one serves or says what it waits for.
+// Q2 ENDS_MS after the faults, or after its own beginning, every run, rollout and release has ended (a run may wait for another of its track);
+//    every other acknowledged deployment serves or says what it waits for.
 import type { DeploymentStatus, OrderState, RolloutState, RunState } from "#kernel/domain/state.ts";
 import type { TraceEvent } from "../trace.ts";
 import type { Check, Checker } from "./checker.ts";
@@ -48,21 +49,29 @@ function brokenBy(key: string, after: unknown, state: ReadonlyMap<string, unknow
   return released && !state.has(`dep.${id}.end`) ? [`deployment ${id} is ${status.state} and nobody released it`] : [];
 }
 
-/** Ends which a deployment may be in when all is quiet, by whether it was released. */
+/** States in which a deployment may rest when all is quiet. */
 const RESTING = ["Ready", "Pending"];
+
+/** Virtual time within which what was begun ends: shadow and probation take at most 16 days of event time, 10 s each. */
+export const ENDS_MS = 210_000;
+const OVER = ["Promoted", "Rejected", "RolledBack", "Succeeded", "Failed", "Cancelled"];
 
 export const endings: Checker = {
   name: "endings",
   promises: "every order ends once faults have stopped",
   begin: () => {
     const state = new Map<string, unknown>();
-    const check: Check = (event) => {
+    const begunMs = new Map<string, number>();
+    const check: Check = (event, atMs) => {
       if (event.kind === "write")
         for (const { key, after } of event.changes) {
+          if (!begunMs.has(key)) begunMs.set(key, atMs);
           if (after === undefined) state.delete(key);
           else state.set(key, after);
         }
-      return event.kind === "ended" ? [...state].flatMap(([key, value]) => unfinished(key, value, state)) : [];
+      if (event.kind !== "ended") return [];
+      const due = [...state].filter(([key]) => (begunMs.get(key) ?? 0) <= atMs - ENDS_MS);
+      return due.flatMap(([key, value]) => unfinished(key, value, state));
     };
     return check;
   },
@@ -71,11 +80,11 @@ export const endings: Checker = {
 function unfinished(key: string, value: unknown, state: ReadonlyMap<string, unknown>): string[] {
   if (key.startsWith("run.")) {
     const { phase, reason } = value as RunState;
-    return ["Succeeded", "Failed", "Cancelled"].includes(phase) ? [] : [`${key} is still ${phase} (${reason})`];
+    return OVER.includes(phase) || waits(value as RunState, state) ? [] : [`${key} is still ${phase} (${reason})`];
   }
   if (key.startsWith("rollout.")) {
     const { stage, reason } = value as RolloutState;
-    return ["Promoted", "Rejected", "RolledBack"].includes(stage) ? [] : [`${key} is still ${stage} (${reason})`];
+    return OVER.includes(stage) ? [] : [`${key} is still ${stage} (${reason})`];
   }
   if (key.startsWith("order.")) return unfinishedOrder(key, value as OrderState, state);
   const id = /^dep\.(.*)\.ack$/.exec(key)?.[1];
@@ -85,6 +94,17 @@ function unfinished(key: string, value: unknown, state: ReadonlyMap<string, unkn
     return status?.state === "Released" ? [] : [`deployment ${id} was released and is still ${status?.state ?? "unknown"}`];
   if (status !== undefined && RESTING.includes(status.state) && (status.state === "Ready" || status.reason !== "")) return [];
   return [`deployment ${id} was acknowledged and is ${status?.state ?? "unknown"} (${status?.reason ?? ""})`];
+}
+
+/** Whether something else of the run's track is under way. */
+function waits({ id, model, scope, phase }: RunState, state: ReadonlyMap<string, unknown>): boolean {
+  if (phase !== "Pending") return false;
+  return [...state].some(([key, value]) => {
+    if (key === `run.${id}` || !/^(run|rollout)\./.test(key)) return false;
+    const other = value as RunState | RolloutState;
+    const at = "stage" in other ? other.stage : other.phase;
+    return other.model === model && other.scope === scope && at !== "Pending" && !OVER.includes(at);
+  });
 }
 
 function unfinishedOrder(key: string, order: OrderState, state: ReadonlyMap<string, unknown>): string[] {

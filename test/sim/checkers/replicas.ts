@@ -33,28 +33,31 @@ export const surge: Checker = {
   },
 };
 
-const LEADERS = /^(workload|replica|route|run|rollout|alias|track|version|node|fact)\.|^dep\..*\.status$/;
+/** Keys that only the leader of a bucket writes. */
+const COMMANDS = {
+  state: /^(workload|replica|route|run|rollout|alias|track|version|node|fact)\.|^dep\..*\.status$/,
+  drift: /^(snap|join|verdict|episode|evidence|decision|cursor)\./,
+};
 
 export const fenced: Checker = {
   name: "fenced",
   promises: "only the leader of the newest term commands",
   begin: () => {
-    let term = 0;
-    let holder = "";
+    const offices = { state: { term: 0, holder: "" }, drift: { term: 0, holder: "" } };
     return (event) => {
-      if (event.kind !== "write" || event.bucket !== "state") return [];
+      if (event.kind !== "write") return [];
+      const office = offices[event.bucket];
       for (const { key, after } of event.changes) {
-        if (key !== "term.leader") continue;
+        if (!key.startsWith("term.")) continue;
         const next = Number(fieldOf(after, "term"));
-        if (next !== term + 1) return [`term ${term} is followed by ${next}`];
-        term = next;
-        holder = event.by;
+        if (next !== office.term + 1) return [`${key} goes from ${office.term} to ${next}`];
+        Object.assign(office, { term: next, holder: event.by });
       }
-      const led = event.changes.filter(({ key, before }) => LEADERS.test(key) && !begunByApi(key, before));
+      const led = event.changes.filter(({ key, before }) => COMMANDS[event.bucket].test(key) && !begunByApi(key, before));
       if (led.length === 0) return [];
       const keys = led.map(({ key }) => key).join(", ");
       if (event.guard === undefined) return [`${event.by} wrote ${keys} without a guard`];
-      return event.by === holder ? [] : [`${event.by} wrote ${keys} while ${holder} leads term ${term}`];
+      return event.by === office.holder ? [] : [`${event.by} wrote ${keys} while ${office.holder} leads term ${office.term}`];
     };
   },
 };
