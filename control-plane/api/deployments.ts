@@ -228,7 +228,7 @@ async function release(deps: ApiDeps, id: string) {
 /** The state with what the API has taken in and the leader has not seen yet (P2). */
 function stateOf({ status, ack, end }: Deployment): State {
   const state = status?.state ?? "Offered";
-  if (state === "Offered" && end === undefined && ack !== undefined) return "Pending";
+  if (state === "Offered" && ack !== undefined) return end === undefined ? "Pending" : "Releasing";
   if (end !== undefined && state !== "Offered" && !ENDED.has(state)) return "Releasing";
   return state;
 }

@@ -22,8 +22,8 @@ function stepOf({ spec, ack, end, status }: Deployment, nowMs: number): Move | u
     case undefined:
       return { to: "Offered", reason: "acknowledge it, or let it expire" };
     case "Offered":
-      if (end !== undefined) return { to: "Expired", reason: "withdrawn before it was acknowledged" };
       if (ack !== undefined) return { to: "Pending", reason: "in the queue" };
+      if (end !== undefined) return { to: "Expired", reason: "withdrawn before it was acknowledged" };
       return nowMs > spec.offerExpiresMs + MARGIN_MS
         ? { to: "Expired", reason: "nobody acknowledged it in time" }
         : undefined;
