@@ -34,7 +34,8 @@ type Watched = { mesh: Mesh; model: string; print: Printer; seen: Seen; day: () 
 export async function look({ mesh, model, print, seen, day }: Watched): Promise<void> {
   const page = { model, pageSize: 1000 };
   const [episodes, orders, runs, rollouts] = await Promise.all([
-    mesh.drift.listEpisodes(page),
+    // The drift service hears of a track with its first fact, a moment after the deployment.
+    mesh.drift.listEpisodes(page).catch(() => ({ episodes: [] as Episode[] })),
     mesh.retraining.listOrders(page),
     mesh.retraining.listRuns(page),
     mesh.rollouts.listRollouts(page),
@@ -74,19 +75,13 @@ function withheldText(o: Order): string {
 }
 
 function runText(r: Run): string {
-  const phase =
-    Object.entries(RunPhase)
-      .find(([, value]) => value === r.phase)?.[0]
-      ?.toLowerCase() ?? "";
+  const phase = wordOf(RunPhaseSchema, r.phase);
   const made = r.version > 0 ? ` made version ${r.version}` : "";
   return `run ${r.id} (${r.trigger}) ${phase}${made}${r.reason === "" ? "" : `: ${r.reason}`}`;
 }
 
 function rolloutText(r: Rollout): string {
-  const stage =
-    Object.entries(RolloutStage)
-      .find(([, value]) => value === r.stage)?.[0]
-      ?.toLowerCase() ?? "";
+  const stage = wordOf(RolloutStageSchema, r.stage);
   const numbers = Object.entries(r.numbers).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`);
   return `rollout of version ${r.challenger} is in ${stage}: ${[r.reason, ...numbers].filter((t) => t !== "").join(", ")}`;
 }
