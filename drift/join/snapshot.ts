@@ -29,11 +29,27 @@ type Packed = {
   days: [number, PackedRow[]][];
   early: EarlyLabel[];
   outbox: OutcomePane[];
-  numbers: Pick<JoinState, "watermarkMs" | "closedUntilMs" | "toldUntilMs" | "late" | "unmatched" | "lost">;
+  numbers: Pick<
+    JoinState,
+    "watermarkMs" | "storedMs" | "passed" | "closedUntilMs" | "toldUntilMs" | "late" | "unmatched" | "lost"
+  >;
 };
 
 export function encodeJoin(state: JoinState, without: ReadonlySet<number>): Uint8Array {
-  const { track, strict, fact, outbox, watermarkMs, closedUntilMs, toldUntilMs, late, unmatched, lost } = state;
+  const {
+    track,
+    strict,
+    fact,
+    outbox,
+    watermarkMs,
+    storedMs,
+    passed,
+    closedUntilMs,
+    toldUntilMs,
+    late,
+    unmatched,
+    lost,
+  } = state;
   const packed: Packed = {
     format: 1,
     track,
@@ -48,6 +64,8 @@ export function encodeJoin(state: JoinState, without: ReadonlySet<number>): Uint
     early: [...state.early.values()],
     numbers: {
       watermarkMs,
+      storedMs,
+      passed,
       closedUntilMs,
       toldUntilMs,
       late,

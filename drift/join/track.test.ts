@@ -16,8 +16,8 @@ function open(strict = false): JoinState {
   takeFact(state, fact(TRACK));
   return state;
 }
-function feed(state: JoinState, message: Records): void {
-  takeRecords(state, structuredClone(message));
+function feed(state: JoinState, message: Records, storedMs = 2): void {
+  takeRecords(state, structuredClone(message), storedMs);
   advance(state, profile);
 }
 /** Moves every watermark far beyond all horizons. */
@@ -32,7 +32,7 @@ describe("the fate of a label", () => {
     const state = open();
     feed(state, records(TRACK, 1, 1, [row(1, 1, 1)]));
     const label = { boot: 1, number: 1, value: 1 };
-    expect([takeLabel(state, label), takeLabel(state, label)]).toEqual(["matched", "repeated"]);
+    expect([takeLabel(state, label, 1), takeLabel(state, label, 1)]).toEqual(["matched", "repeated"]);
     finish(state, 2);
     const [pane] = state.outbox;
     expect(pane?.versions[0]?.outcome).toMatchObject({ lossMicro: 562_500 });
@@ -42,7 +42,7 @@ describe("the fate of a label", () => {
 
   test("before its row it waits and is matched when the row comes", () => {
     const state = open();
-    expect(takeLabel(state, { boot: 1, number: 1, value: 1 })).toBe("early");
+    expect(takeLabel(state, { boot: 1, number: 1, value: 1 }, 1)).toBe("early");
     feed(state, records(TRACK, 1, 1, [row(1, 1, 1)]));
     finish(state, 2);
     expect(labelled(state.outbox)).toBe(1);
@@ -52,19 +52,19 @@ describe("the fate of a label", () => {
   test("a different label corrects the one before until the hour closes", () => {
     const state = open();
     feed(state, records(TRACK, 1, 1, [row(1, 1, 1)]));
-    takeLabel(state, { boot: 1, number: 1, value: 1 });
-    expect(takeLabel(state, { boot: 1, number: 1, value: 0 })).toBe("corrected");
+    takeLabel(state, { boot: 1, number: 1, value: 1 }, 1);
+    expect(takeLabel(state, { boot: 1, number: 1, value: 0 }, 1)).toBe("corrected");
     finish(state, 2);
     expect(total(state.outbox, "corrected")).toBe(1);
     expect(state.outbox[0]?.versions[0]?.outcome.lossMicro).toBe(62_500);
-    expect(takeLabel(state, { boot: 1, number: 1, value: 1 })).toBe("late");
+    expect(takeLabel(state, { boot: 1, number: 1, value: 1 }, 1)).toBe("late");
   });
 
   test("after its hour closed it is late, and the pane keeps the row as unlabelled", () => {
     const state = open();
     feed(state, records(TRACK, 1, 1, [row(1, 1, 1)]));
     feed(state, records(TRACK, 2, 26, [row(1, 2, 26)]));
-    expect(takeLabel(state, { boot: 1, number: 1, value: 1 })).toBe("late");
+    expect(takeLabel(state, { boot: 1, number: 1, value: 1 }, 1)).toBe("late");
     finish(state, 3);
     expect(state.outbox[0]?.versions[0]?.unlabelled).toBe(1);
     expect([labelled(state.outbox), total(state.outbox, "late")]).toEqual([0, 1]);
@@ -73,15 +73,27 @@ describe("the fate of a label", () => {
   test("for a row nobody served it is unmatched once the horizon has passed", () => {
     const state = open();
     feed(state, records(TRACK, 1, 1, [row(1, 1, 1)]));
-    expect(takeLabel(state, { boot: 1, number: 99, value: 1 })).toBe("early");
+    expect(takeLabel(state, { boot: 1, number: 99, value: 1 }, 1)).toBe("early");
     feed(state, records(TRACK, 2, 27, [row(1, 2, 27)]));
     expect(state.early.size).toBe(0);
     finish(state, 3);
     expect(total(state.outbox, "unmatched")).toBe(1);
   });
 
+  test("is not given up while the records are behind the moment it was stored", () => {
+    const state = open();
+    takeLabel(state, { boot: 1, number: 3, value: 1 }, 9);
+    takeLabel(state, { boot: 1, number: 99, value: 1 }, 9);
+    for (let day = 0; day < 5; day++) feed(state, records(TRACK, day + 1, 24 * day, [row(1, 10 + day, 24 * day)]), day);
+    expect(state.early.size).toBe(2);
+    feed(state, records(TRACK, 6, 120, [row(1, 3, 120)]), 10);
+    feed(state, records(TRACK, 7, 146, [row(1, 4, 146)]), 11);
+    expect([state.early.size, total(state.outbox, "unmatched")]).toEqual([0, 1]);
+    expect(state.outbox.at(-1)?.versions[0]?.outcome.yMicro[16]).toBe(1_000_000);
+  });
+
   test("one that is no number is unmatched", () => {
-    expect(takeLabel(open(), { boot: 1, number: 1, value: Number.NaN })).toBe("unmatched");
+    expect(takeLabel(open(), { boot: 1, number: 1, value: Number.NaN }, 1)).toBe("unmatched");
   });
 });
 
@@ -121,7 +133,7 @@ describe("hours", () => {
     feed(state, records(TRACK, 1, 40, [row(1, 1, 40)]));
     feed(state, records(TRACK, 2, 40, [row(1, 2, 1)]));
     expect(state.lost).toBe(1);
-    expect(takeLabel(state, { boot: 1, number: 2, value: 1 })).toBe("late");
+    expect(takeLabel(state, { boot: 1, number: 2, value: 1 }, 1)).toBe("late");
   });
 
   test("a batch sent twice counts once", () => {
@@ -148,7 +160,7 @@ test("rows that both arms scored give the difference of their losses, served arm
   const state = open();
   const both = row(1, 1, 1, { score: 0.5, other: 2, otherScore: 0 });
   feed(state, records(TRACK, 1, 1, [both, row(1, 2, 1)]));
-  for (const number of [1, 2]) takeLabel(state, { boot: 1, number, value: 0 });
+  for (const number of [1, 2]) takeLabel(state, { boot: 1, number, value: 0 }, 1);
   finish(state, 2);
   expect(state.outbox[0]?.pairs).toEqual([
     { version: 1, other: 2, n: 1, differenceMicro: 250_000, squareMicro: 62_500 },
@@ -166,8 +178,8 @@ test("in strict mode a pane is of a day and says nothing of fewer than a hundred
     );
   feed(state, rows(1, 1, 99, 3));
   feed(state, rows(2, 100, 120, 27));
-  for (let number = 1; number < 220; number++) takeLabel(state, { boot: 1, number, value: 1 });
-  takeLabel(state, { boot: 1, number: 7_777, value: 1 });
+  for (let number = 1; number < 220; number++) takeLabel(state, { boot: 1, number, value: 1 }, 1);
+  takeLabel(state, { boot: 1, number: 7_777, value: 1 }, 1);
   finish(state, 3);
   expect(state.outbox.map(({ startMs, versions }) => [startMs - START_MS, versions.length])).toEqual([
     [0, 0],
@@ -179,7 +191,7 @@ test("in strict mode a pane is of a day and says nothing of fewer than a hundred
 test("the day's labelled rows become a Parquet file with the features by name, the same bytes in any order", async () => {
   const state = open();
   feed(state, records(TRACK, 1, 3, [row(1, 1, 1), row(1, 2, 2), row(1, 3, 3)]));
-  for (const number of [1, 3]) takeLabel(state, { boot: 1, number, value: number === 1 ? 1 : 0 });
+  for (const number of [1, 3]) takeLabel(state, { boot: 1, number, value: number === 1 ? 1 : 0 }, 1);
   finish(state, 2);
   expect(dueDays(state)).toEqual([START_MS]);
   const rows = state.days.get(START_MS) ?? [];
@@ -242,9 +254,9 @@ function play({ messages, labels }: Story, places: readonly number[], restart: (
   let state = open();
   let next = 0;
   for (let i = 0; i <= messages.length; i++) {
-    for (; next < labels.length && (places[next] ?? 0) <= i; next++) takeLabel(state, labels[next] as LabelOfRow);
+    for (; next < labels.length && (places[next] ?? 0) <= i; next++) takeLabel(state, labels[next] as LabelOfRow, i);
     const message = messages[i];
-    if (message !== undefined) feed(state, message);
+    if (message !== undefined) feed(state, message, i);
     if (restart(i)) state = decodeJoin(encodeJoin(state, new Set()));
   }
   finish(state, 1_000, 1);

@@ -1,8 +1,8 @@
 // Owns the ledger of one track: rows by address, labels early and in time, and the hours that close when their horizon has passed.
 // J1 A row (boot, number) counts once, however often it is sent. J2 The first label counts, a repeat is harmless, a different one is a
 //    correction until its block closes. J3 A block closes once, when the watermark is its end plus the horizon; afterwards rows of it are
-//    lost and labels of it late, both counted. J4 An early label waits until the horizon has passed twice over its arrival at the latest,
-//    then it is unmatched; at most EARLY_MAX wait. J5 Panes leave through `outbox`, in order of time, after the state with them was saved.
+//    lost and labels of it late, both counted. J4 An early label is unmatched when the records have passed the moment it was stored and
+//    then the horizon went by; at most EARLY_MAX wait. Reading labels far ahead of records, after a pause, loses none. J5 Panes leave through `outbox`, in order of time, after the state with them was saved.
 // J6 Every event day that had a pane ends with one, so that its end is told without waiting for the next day's rows.
 import { DAY_MS, HOUR_MS } from "#kernel/domain/profile.ts";
 import type { ProfileBins } from "#kernel/domain/profile-build.ts";
@@ -13,7 +13,7 @@ import { noteBatch, openBoot, watermarkOf, type BootJoin } from "./boots.ts";
 import type { JoinRow, LabelOfRow, Records } from "./intake.ts";
 import { outcomePane } from "./outcome.ts";
 
-export type EarlyLabel = { boot: number; number: number; value: number; corrected: number; sinceMs: number };
+export type EarlyLabel = { boot: number; number: number; value: number; corrected: number; atMs: number };
 
 export type JoinState = {
   track: number;
@@ -32,6 +32,10 @@ export type JoinState = {
   days: Map<number, JoinRow[]>;
   outbox: OutcomePane[];
   watermarkMs: number;
+  /** When the newest record was stored. */
+  storedMs: number;
+  /** How far event time was when records of a moment had been applied: [stored, watermark], an hour apart. */
+  passed: [number, number][];
   closedUntilMs: number;
   /** Watermark of the last pane. */
   toldUntilMs: number;
@@ -58,6 +62,8 @@ export function openJoin(track: number, strict: boolean): JoinState {
     early: new Map(),
     days: new Map(),
     watermarkMs: 0,
+    storedMs: 0,
+    passed: [],
     closedUntilMs: 0,
     toldUntilMs: 0,
     late: 0,
@@ -75,10 +81,11 @@ export function endBoot(state: JoinState, boot: number): void {
   bootOf(state, boot).ended = true;
 }
 
-/** Takes the rows of a message; known ones change nothing (J1). */
-export function takeRecords(state: JoinState, records: Records): void {
+/** Takes the rows of a message that was stored at `storedMs`; known ones change nothing (J1). */
+export function takeRecords(state: JoinState, records: Records, storedMs: number): void {
   const boot = bootOf(state, records.boot);
   for (const row of records.rows) takeRow(state, boot, row);
+  state.storedMs = Math.max(state.storedMs, storedMs);
   noteBatch(boot, records.batch, records.watermarkMs, records.version);
 }
 
@@ -106,7 +113,7 @@ function takeRow(state: JoinState, boot: BootJoin, row: JoinRow): void {
 /** What became of a label. */
 export type LabelFate = "matched" | "repeated" | "corrected" | "early" | "late" | "unmatched";
 
-export function takeLabel(state: JoinState, { boot, number, value }: LabelOfRow): LabelFate {
+export function takeLabel(state: JoinState, { boot, number, value }: LabelOfRow, storedMs: number): LabelFate {
   if (Number.isNaN(value)) {
     state.unmatched += 1;
     return "unmatched";
@@ -125,7 +132,7 @@ export function takeLabel(state: JoinState, { boot, number, value }: LabelOfRow)
     state.late += 1;
     return "late";
   }
-  return takeEarly(state, { boot, number, value, corrected: 0, sinceMs: state.watermarkMs });
+  return takeEarly(state, { boot, number, value, corrected: 0, atMs: storedMs });
 }
 
 function takeEarly(state: JoinState, label: EarlyLabel): LabelFate {
@@ -201,10 +208,17 @@ function tell(state: JoinState, pane: OutcomePane): void {
   state.unmatched = 0;
 }
 
+/** J4. */
 function giveUpEarly(state: JoinState, horizonMs: number): void {
+  const { passed, watermarkMs } = state;
+  if (watermarkMs === 0) return;
+  if (watermarkMs - (passed.at(-1)?.[1] ?? 0) >= HOUR_MS) passed.push([state.storedMs, watermarkMs]);
+  const overMs = watermarkMs - horizonMs - state.blockMs;
+  while (passed.length > 1 && (passed[1]?.[1] ?? watermarkMs) <= overMs) passed.shift();
+  const [storedMs, thenMs] = passed[0] ?? [0, watermarkMs];
+  if (thenMs > overMs) return;
   for (const [key, label] of state.early) {
-    if (label.sinceMs === 0) label.sinceMs = state.watermarkMs;
-    if (state.watermarkMs < label.sinceMs + horizonMs + state.blockMs) return;
+    if (label.atMs >= storedMs) return;
     state.early.delete(key);
     state.unmatched += 1;
   }

@@ -1,6 +1,5 @@
 import { parquetReadObjects } from "hyparquet";
 import { expect, test } from "vitest";
-import { VirtualClock } from "#kernel/base/clock.ts";
 import { DAY_MS } from "#kernel/domain/profile.ts";
 import type { OutcomePane } from "#kernel/domain/pane.ts";
 import { SUBJECTS, type EpisodeState, type SegmentState, type VerdictState } from "#kernel/domain/state.ts";
@@ -35,7 +34,7 @@ async function withDrift<T>(stores: Stores, act: (steps: DriftSteps) => Promise<
 }
 
 test("records, labels and panes become outcome panes, a segment a day, verdicts and episodes", async () => {
-  const stores = memoryStores(new VirtualClock());
+  const stores = memoryStores();
   const world = new World(stores);
   await world.begin();
   await withDrift(stores, async (steps) => {
@@ -67,7 +66,7 @@ test("records, labels and panes become outcome panes, a segment a day, verdicts 
 });
 
 test("every decision that is kept replays to the same bytes", async () => {
-  const stores = memoryStores(new VirtualClock());
+  const stores = memoryStores();
   const drift = createDrift(depsOn(stores));
   const world = new World(stores);
   const other = new World(stores, { track: 70, seed: 3, boot: 12 });
@@ -105,7 +104,7 @@ async function said(stores: Stores): Promise<unknown> {
 
 test("a crash before or after any effect leaves the same panes, segments, decisions and events", async () => {
   async function play(nth: number): Promise<{ said: unknown; crashed: boolean }> {
-    const stores = memoryStores(new VirtualClock());
+    const stores = memoryStores();
     const world = new World(stores);
     await world.begin();
     const faulty = crashing(stores, nth);
@@ -133,7 +132,7 @@ test("a crash before or after any effect leaves the same panes, segments, decisi
 });
 
 test("an outcome pane that the log stored twice is folded and counted once", async () => {
-  const stores = memoryStores(new VirtualClock());
+  const stores = memoryStores();
   const world = new World(stores);
   await world.begin();
   const drift = createDrift(depsOn(stores));
@@ -151,7 +150,7 @@ test("an outcome pane that the log stored twice is folded and counted once", asy
 });
 
 test("labels acknowledged before a record are applied before it, however far the reading of labels lags", async () => {
-  const stores = memoryStores(new VirtualClock());
+  const stores = memoryStores();
   const gate = Promise.withResolvers<void>();
   const feedback: EventLog = {
     publish: (publication) => stores.feedback.publish(publication),
@@ -180,7 +179,7 @@ test("labels acknowledged before a record are applied before it, however far the
 });
 
 test("a worker that finds another one's save stops and publishes nothing more", async () => {
-  const stores = memoryStores(new VirtualClock());
+  const stores = memoryStores();
   const world = new World(stores);
   await world.begin();
   await world.day();

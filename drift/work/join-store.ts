@@ -23,7 +23,7 @@ const CURSOR_KEY = "cursor.join";
 /** With at most 20 segments a track this stays below the 999 writes of a batch. */
 const BATCH_TRACKS = 40;
 const nowhere: Cursor = { seq: 0, createdMs: 0 };
-export const noCursors = (): JoinCursors => ({ records: nowhere, feedback: nowhere, facts: nowhere });
+const noCursors = (): JoinCursors => ({ records: nowhere, feedback: nowhere, facts: nowhere });
 
 type Named = { sha256: string; cursors: JoinCursors };
 

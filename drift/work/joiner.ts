@@ -30,7 +30,7 @@ import type { ChangedTrack, JoinCursors, JoinStore, NewSegment } from "./join-st
 import type { DriftCounters } from "./counters.ts";
 import type { Profiles } from "./profiles.ts";
 
-const SKEW_MS = 5_000;
+const SKEW_MS = 2_000;
 const TURN_MESSAGES = 256;
 /** Segments of a track that one save writes at most. */
 const SEGMENTS_MAX = 20;
@@ -188,7 +188,7 @@ export class Joiner {
     if (records === undefined) return this.#deps.counters.malformed("records");
     const track = this.#trackOf(records.track);
     if (message.seq <= track.cursors.records) return;
-    takeRecords(track.state, records);
+    takeRecords(track.state, records, message.timeMs);
     this.#deps.counters.rows(records.rows.length);
     this.#touch(track);
     this.#advance(track);
@@ -215,7 +215,7 @@ export class Joiner {
     }
     const track = this.#trackOf(batch.track);
     if (event.message.seq <= track.cursors.feedback) return true;
-    for (const label of batch.labels) this.#deps.counters.label(takeLabel(track.state, label));
+    for (const label of batch.labels) this.#deps.counters.label(takeLabel(track.state, label, event.message.timeMs));
     this.#touch(track);
     return true;
   }
@@ -299,6 +299,7 @@ export class Joiner {
       track.changed = false;
       track.cursors = { records: cursors.records.seq, feedback: cursors.feedback.seq, facts: cursors.facts.seq };
       for (const dayMs of days) track.state.days.delete(dayMs);
+      if (this.#writable(track.state).length > 0) this.#touch(track);
     }
     this.#savedMs = clock.monotonicMs();
     this.#saveTookMs = this.#savedMs - startMs;

@@ -20,9 +20,18 @@ import type { DriftDeps } from "../drift.ts";
 export { TRACK } from "../../verdict/testing/synthetic.ts";
 export type Stores = Pick<DriftDeps, "state" | "records" | "feedback" | "panes" | "events" | "blobs">;
 
-export function memoryStores(clock: Clock): Stores {
-  const log = (): MemoryEventLog => new MemoryEventLog(clock);
-  const logs = { records: log(), feedback: log(), panes: log(), events: log() };
+/** Stores in memory; records and labels are stored a millisecond apart. */
+export function memoryStores(): Stores {
+  const still = new VirtualClock();
+  let ms = still.wallMs();
+  const ticking: Clock = {
+    wallMs: () => ++ms,
+    monotonicMs: () => ms,
+    sleep: (wait, signal) => still.sleep(wait, signal),
+    deadline: (wait) => still.deadline(wait),
+  };
+  const traffic = { records: new MemoryEventLog(ticking), feedback: new MemoryEventLog(ticking) };
+  const logs = { ...traffic, panes: new MemoryEventLog(still), events: new MemoryEventLog(still) };
   return { state: new MemoryStateStore(), blobs: new MemoryBlobs(), ...logs };
 }
 
@@ -131,7 +140,7 @@ export class World {
   }
 }
 
-export class Crash extends Error {}
+class Crash extends Error {}
 
 /** Stores on which the n-th effect of the process fails: with odd n after it was carried out, with even n before. */
 export function crashing(stores: Stores, nth: number): { stores: Stores; crashed: () => boolean } {
