@@ -1,10 +1,11 @@
 // Domain states as messages of driftmesh.v1.Drift. A time of 0 is absent.
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { decisionId } from "#kernel/domain/ids.ts";
 import type { EpisodeState, TrackFact, VerdictState } from "#kernel/domain/state.ts";
 import type { DriftEventSchema, EpisodeSchema, PaneRowSchema, VerdictSchema } from "#proto/driftmesh/v1/drift_pb.ts";
 import type { PaneDay } from "../panes/door.ts";
-import { decisionId, type Told } from "../work/door.ts";
+import type { Told } from "../work/door.ts";
 
 const MICRO = 1_000_000;
 

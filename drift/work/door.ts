@@ -11,4 +11,3 @@ export {
 } from "./drift.ts";
 export { NodeEventLog } from "./node-log.ts";
 export type { Replayed } from "./replay.ts";
-export { decisionId } from "./track-work.ts";

@@ -1,9 +1,11 @@
 import { parquetReadObjects } from "hyparquet";
 import { expect, test } from "vitest";
+import { systemClock } from "#kernel/base/clock.ts";
 import { DAY_MS } from "#kernel/domain/profile.ts";
 import type { OutcomePane } from "#kernel/domain/pane.ts";
 import { SUBJECTS, type EpisodeState, type SegmentState, type VerdictState } from "#kernel/domain/state.ts";
 import type { EventLog, LogMessage, StateStore } from "#kernel/store/ports.ts";
+import { until } from "#kernel/store/testing/wait.ts";
 import { decodeOutcome } from "../panes/door.ts";
 import { createDrift, type DriftSteps } from "./drift.ts";
 import { crashing, depsOn, memoryStores, TRACK, World, type Stores } from "./testing/world.ts";
@@ -191,4 +193,24 @@ test("a worker that finds another one's save stops and publishes nothing more", 
     await expect(first.verdicts.settle()).rejects.toThrow("another worker judges");
     expect((await stores.panes.info()).lastSeq).toBe(published);
   });
+});
+
+test("a worker leads, and when it stops the next one goes on at once from what was saved", async () => {
+  const stores = memoryStores();
+  const world = new World(stores);
+  await world.begin();
+  for (let turn = 0; turn < 2; turn++) {
+    await world.day();
+    await world.day();
+    const over = new AbortController();
+    const drift = createDrift(depsOn(stores, systemClock));
+    const running = drift.run(over.signal);
+    const labelled = (): number => drift.board.tracks()[0]?.days.reduce((sum, day) => sum + day.labelled, 0) ?? 0;
+    await until("all but the last day are labelled", () => labelled() === 400 + turn * 800);
+    over.abort();
+    await running;
+    expect(drift.board.ready).toBe(false);
+  }
+  const term = await stores.state.get("term.drift");
+  expect(new TextDecoder().decode(term?.value)).toContain('"term":2');
 });

@@ -1,18 +1,11 @@
 // Owns the replay of a decision: the track's stream folded anew, up to the message that decided it.
 // Y1 The same code as live (track-work), a fresh state, the same messages skipped: the same bytes, unless messages have expired since.
+import { readDecisionId, type DecisionKind } from "#kernel/domain/ids.ts";
 import { MeshError } from "#kernel/fault/error.ts";
 import { SUBJECTS } from "#kernel/domain/state.ts";
 import type { EventLog, LogMessage } from "#kernel/store/ports.ts";
 import type { Profiles } from "./profiles.ts";
-import {
-  applyInput,
-  decisionTexts,
-  needed,
-  openWork,
-  readDecisionId,
-  readInput,
-  type DecisionKind,
-} from "./track-work.ts";
+import { applyInput, decisionTexts, needed, openWork, readInput } from "./track-work.ts";
 
 export type ReplayDeps = {
   panes: EventLog;

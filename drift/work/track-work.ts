@@ -3,6 +3,7 @@
 //    here, so that one stored twice changes nothing. T3 A fact whose profile could not be had, and an input that broke a promise of the
 //    fold, are skipped by their sequence, which a replay skips too.
 import { canonicalJson } from "#kernel/base/bytes.ts";
+import type { DecisionKind } from "#kernel/domain/ids.ts";
 import type { Profile } from "#kernel/domain/profile.ts";
 import type { LogMessage } from "#kernel/store/ports.ts";
 import {
@@ -90,17 +91,6 @@ export function skip(work: TrackWork, seq: number): void {
   work.cursor = seq;
   work.skipped.push(seq);
   if (work.skipped.length > SKIPPED_MAX) work.skipped.shift();
-}
-
-export type DecisionKind = Decision["kind"];
-
-/** The name of what was decided of a track by one message. */
-export const decisionId = (kind: DecisionKind, track: number, seq: number): string => `${kind}-${track}-${seq}`;
-
-export function readDecisionId(id: string): { kind: DecisionKind; track: number; seq: number } | undefined {
-  const match = /^(verdict|episode|evidence)-(\d{1,8})-(\d{1,15})$/.exec(id);
-  if (match === null) return undefined;
-  return { kind: match[1] as DecisionKind, track: Number(match[2]), seq: Number(match[3]) };
 }
 
 /** Decisions of one message by kind, as text: canonical JSON, a line each. */

@@ -2,11 +2,12 @@
 // V1 A track's snapshot and what was decided since the one before are one batch. V2 Snapshots go by compare-and-set: another revision, or the
 //    guard, means another worker: "superseded". V3 Values beyond INLINE_BYTES are blobs, named by `{"blob":sha256}`.
 // V4 Of verdicts the last VERDICTS_MAX decisions of a track are kept; of episodes and evidence all.
+import { decisionId, type DecisionKind } from "#kernel/domain/ids.ts";
 import { canonicalJson } from "#kernel/base/bytes.ts";
 import { DRIFT_KEYS, type EpisodeState, type VerdictState } from "#kernel/domain/state.ts";
 import type { Blobs, Guard, StateStore, Write } from "#kernel/store/ports.ts";
 import type { Cursor } from "./feed.ts";
-import { decisionId, type Decision, type DecisionKind, type TrackWork } from "./track-work.ts";
+import type { Decision, TrackWork } from "./track-work.ts";
 
 const CURSOR_KEY = "cursor.verdicts";
 const INLINE_BYTES = 32 * 1024;

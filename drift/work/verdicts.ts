@@ -2,6 +2,7 @@
 // E1 A profile is at hand before the fact that names it is applied; after PROFILE_MS without it the fact is skipped (and a replay skips it).
 // E2 What was decided is saved with the snapshot that follows from it (one batch), after its events were published: both repeats give the
 //    same bytes under the same ids, because the fold is deterministic. E3 Readers see what was saved, never more.
+import { decisionId } from "#kernel/domain/ids.ts";
 import { canonicalJson } from "#kernel/base/bytes.ts";
 import type { Clock } from "#kernel/base/clock.ts";
 import { SUBJECTS } from "#kernel/domain/state.ts";
@@ -14,7 +15,6 @@ import { Superseded } from "./joiner.ts";
 import type { Profiles } from "./profiles.ts";
 import {
   applyInput,
-  decisionId,
   decisionTexts,
   needed,
   openWork,

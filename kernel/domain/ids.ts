@@ -60,3 +60,17 @@ function macOf(bytes: Buffer, key: Uint8Array): Buffer {
 export function partitionOf(ordinal: number): number {
   return ordinal % 64;
 }
+
+export type DecisionKind = "verdict" | "episode" | "evidence";
+
+/** Names what drift decided of a track by one message of MESH_PANE: the argument of `Drift.Replay`, as in `episode-3-1042`. */
+export function decisionId(kind: DecisionKind, track: number, seq: number): string {
+  return `${kind}-${track}-${seq}`;
+}
+
+/** What a decision's name says; undefined when it is none. */
+export function readDecisionId(id: string): { kind: DecisionKind; track: number; seq: number } | undefined {
+  const match = /^(verdict|episode|evidence)-(\d{1,8})-(\d{1,15})$/.exec(id);
+  if (match === null) return undefined;
+  return { kind: match[1] as DecisionKind, track: Number(match[2]), seq: Number(match[3]) };
+}
