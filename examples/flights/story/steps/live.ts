@@ -135,10 +135,13 @@ export function brokenFeed({ print, seen, options }: World): void {
 export function changedWorld({ print, seen, options }: World): void {
   const { changeDay } = options;
   print.chapter(`The world changes on day ${changeDay}: found, retrained, tried in shadow, promoted`);
-  const confirmed = [...seen.episodes.values()].filter((e) => e.retrain && dayOf(e.confirmTime) >= changeDay);
+  const confirmed = [...seen.episodes.values()].filter((e) => e.class !== "quality" && e.confirmTime !== undefined);
   for (const e of confirmed)
     print.line(`episode ${e.class} from day ${dayOf(e.fromTime)}, confirmed day ${dayOf(e.confirmTime)}`);
-  print.holds(confirmed.length > 0, "an episode was confirmed after the change, none with a retraining before");
+  print.holds(
+    confirmed.length > 0 && confirmed.every((e) => dayOf(e.confirmTime) >= changeDay),
+    "an episode was confirmed after the change, and none before",
+  );
   const order = [...seen.orders.values()].find((o) => o.by === "policy" && o.withheld === "");
   print.holds(
     order !== undefined && dayOf(order.eventTime) >= changeDay,
