@@ -50,7 +50,7 @@ describe("names that do not exist", () => {
 describe("tensors that do not fit", () => {
   const tensor = { name: "distance", datatype: "FP32", shape: [1n, 1n], contents: { fp32Contents: [1] } };
   test.each([
-    ["name", { ...tensor, name: "miles" }, "miles"],
+    ["name", { ...tensor, name: "miles" }, "distance"],
     ["datatype", { ...tensor, datatype: "FP64", contents: { fp64Contents: [1] } }, "FP32"],
     ["shape", { ...tensor, shape: [1n, 2n], contents: { fp32Contents: [1, 2] } }, "distance"],
     ["count", { ...tensor, shape: [3n, 1n] }, "distance"],
@@ -109,7 +109,7 @@ describe("registration", () => {
 
   test("features that do not fit the signature are named", async () => {
     const onnx = join(ROOT, "examples/flight-minutes/flight-minutes.onnx");
-    const text = `name: misfit\nkind: regression\nfeatures:\n  - { name: height, type: number }\ninference: { artifact: ${onnx} }\n`;
+    const text = `name: misfit\nkind: regression\nfeatures:\n  - { name: height, type: number }\n  - { name: width, type: number }\ninference: { artifact: ${onnx} }\n`;
     const ended = await mesh.cli("register", await written("misfit.yaml", text));
     expect(ended.code).not.toBe(0);
     expect(ended.err).toContain("height");
