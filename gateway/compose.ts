@@ -5,7 +5,7 @@ import { list, optionalText, readSettings, text } from "#kernel/process/env.ts";
 import type { RunningService, ServiceContext } from "#kernel/process/run.ts";
 import { serveConnect } from "#kernel/rpc/connect.ts";
 import { respond, type HttpRequest, type HttpResponse } from "#kernel/rpc/listen.ts";
-import { openNats, type NatsCredentials } from "#kernel/store/nats/door.ts";
+import { openNats, type NatsCredentials, type NatsStores } from "#kernel/store/nats/door.ts";
 import type { EventLog } from "#kernel/store/ports.ts";
 import { Deployments } from "#proto/driftmesh/v1/deployments_pb.ts";
 import { Discovery } from "#proto/driftmesh/v1/discovery_pb.ts";
@@ -39,10 +39,8 @@ type Settings = {
 /** The gateway out of its environment. */
 export async function compose(context: ServiceContext): Promise<RunningService> {
   const settings = readSettings<Settings>(context.env, SETTINGS);
-  const ending = new AbortController();
   await using building = new AsyncDisposableStack();
-  building.defer(() => ending.abort());
-  const store = openFeedbackLog(settings, context, ending.signal);
+  const store = openFeedbackLog(settings, context);
   building.defer(() => store.close());
   const gateway = await serveGateway({ ...settings, feedbackLog: store.log }, context);
   building.use(gateway);
@@ -169,27 +167,31 @@ async function forgetUnused(
 function openFeedbackLog(
   settings: Settings,
   { clock, log, rand }: ServiceContext,
-  signal: AbortSignal,
 ): { log: () => EventLog | undefined; close(): Promise<void> } {
-  let stores: Awaited<ReturnType<typeof openNats>> | undefined;
-  let feedback: EventLog | undefined;
+  const closing = new AbortController();
+  const link = { url: settings.nats, name: "gateway", bootstrap: false, connectMs: 5_000, clock, rand };
   const credentials = settings.credentials === undefined ? {} : { credentials: credentialsOf(settings.credentials) };
-  const opening = (async () => {
-    while (!signal.aborted && stores === undefined) {
+  let stores: NatsStores | undefined;
+  let feedback: EventLog | undefined;
+  async function open(): Promise<void> {
+    for (let attempt = 0; !closing.signal.aborted; attempt++) {
       try {
-        stores = await openNats({ url: settings.nats, ...credentials, name: "gateway", bootstrap: false, clock, rand });
+        stores = await openNats({ ...link, ...credentials });
         feedback = stores.log("MESH_FB");
+        break;
       } catch (error) {
-        log.warn("gateway.store-away", { why: messageOf(error) });
-        await clock.sleep(1_000, signal).catch(() => undefined);
+        if (attempt === 0) log.warn("gateway.store-away", { why: messageOf(error) });
+        await clock.sleep(1_000, closing.signal).catch(() => undefined);
       }
     }
-  })();
+    // Connected too late to be of use.
+    if (closing.signal.aborted) await stores?.[Symbol.asyncDispose]();
+  }
+  void open();
   return {
     log: () => feedback,
     async close() {
-      await opening;
-      await feedback?.close();
+      closing.abort();
       await stores?.[Symbol.asyncDispose]();
     },
   };

@@ -1,6 +1,6 @@
 // The life of every service: settings, log, lifeline, compose, ready, wait, drain, dispose, exit.
 // P1 What was opened is closed in reverse. P2 A second signal ends at once. P3 An uncaught error is logged and ends the process with 1.
-// P4 When the agent dies the service serves on and drains after 60 s.
+// P4 A stop that hangs ends with 1. P5 When the agent dies the service serves on and drains after 60 s.
 import { systemClock, type Clock } from "../base/clock.ts";
 import { Cell } from "../base/queue.ts";
 import { systemRand, type Rand } from "../base/rand.ts";
@@ -35,6 +35,8 @@ export type RunningService = {
 };
 
 const GRACE_MS = 10_000;
+/** What disposing may take beyond the grace before the process ends the hard way. */
+const STOP_MS = 5_000;
 const REPORT_MS = 1_000;
 
 /** Runs one service in this process until it is told to stop; does not return before the process ends. */
@@ -116,6 +118,10 @@ async function live(
   const { graceMs, why } = await asked.promise;
   log.info("process.stopping", { why, graceMs });
   tell({ state: "draining" });
+  void systemClock.sleep(graceMs + STOP_MS).then(() => {
+    log.error("process.stop-hung", { graceMs });
+    process.exit(1);
+  });
   stop.abort(new DOMException(`stopping: ${why}`, "AbortError"));
   await service.drain?.(graceMs);
   if (service.lastNumber !== undefined) {
