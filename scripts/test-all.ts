@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { run, type Ended } from "./run.ts";
 import { ROOT } from "./sources.ts";
 
@@ -49,7 +50,7 @@ writeFileSync(join(ROOT, "test/reports/all.md"), report);
 process.exit(results.every((r) => r.code === 0) ? 0 : 1);
 
 function lastLine(output: string): string {
-  const plain = output.replaceAll(/\u001b\[[0-9;]*m/g, "");
+  const plain = stripVTControlCharacters(output);
   const claims = plain.split("\n").filter((line) => /FAILS:|Tests {2}/.test(line));
   return (claims.at(-1) ?? plain.trimEnd().split("\n").at(-1) ?? "").trim().replaceAll("|", "/");
 }

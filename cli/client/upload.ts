@@ -45,7 +45,7 @@ export async function uploadParts(
 }
 
 /** Streams a file into the mesh; its hash. */
-export async function uploadFile(registry: RegistryClient, path: string, field: string): Promise<string> {
+async function uploadFile(registry: RegistryClient, path: string, field: string): Promise<string> {
   const found = await stat(path).catch(() => undefined);
   if (found?.isFile() !== true) {
     const description = `a file that exists, not ${path}`;

@@ -25,15 +25,17 @@ export function snippetOf(tongue: Tongue, server: string, request: ModelInferReq
 const quoted = (json: string): string => json.replaceAll("'", String.raw`'\''`);
 
 function typescript(server: string, json: string): string {
-  return `import { fromJson } from "@bufbuild/protobuf";
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { GRPCInferenceService, ModelInferRequestSchema } from "./gen/inference/grpc_service_pb.ts";
-
-const client = createClient(GRPCInferenceService, createGrpcTransport({ baseUrl: "http://${server}" }));
-const answer = await client.modelInfer(fromJson(ModelInferRequestSchema, ${json}));
-console.log(answer.parameters["driftmesh_inference_id"], answer.outputs);
-`;
+  return [
+    'import { fromJson } from "@bufbuild/protobuf";',
+    'import { createClient } from "@connectrpc/connect";',
+    'import { createGrpcTransport } from "@connectrpc/connect-node";',
+    'import { GRPCInferenceService, ModelInferRequestSchema } from "./gen/inference/grpc_service_pb.ts";',
+    "",
+    `const client = createClient(GRPCInferenceService, createGrpcTransport({ baseUrl: "http://${server}" }));`,
+    `const answer = await client.modelInfer(fromJson(ModelInferRequestSchema, ${json}));`,
+    'console.log(answer.parameters["driftmesh_inference_id"], answer.outputs);',
+    "",
+  ].join("\n");
 }
 
 const NUMPY: Readonly<Record<string, string>> = {
