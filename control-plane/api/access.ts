@@ -41,7 +41,7 @@ export async function commit({ state, world }: ApiDeps, writes: readonly Write[]
 }
 
 /** Takes the newest value of a key into the world. */
-export async function refresh({ state, world }: Pick<ApiDeps, "state" | "world">, key: string): Promise<void> {
+async function refresh({ state, world }: Pick<ApiDeps, "state" | "world">, key: string): Promise<void> {
   const entry = await state.get(key);
   if (entry === undefined) world.delete(key, Number.MAX_SAFE_INTEGER);
   else world.put(entry, true);

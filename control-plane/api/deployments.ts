@@ -49,7 +49,7 @@ const OFFER_MS = 600_000;
 const OFFER_MAX_MS = 3_600_000;
 const REPLICAS_MAX = 16;
 /** Deployments that may wait for a place at once. */
-export const QUEUE_MAX = 1_000;
+const QUEUE_MAX = 1_000;
 
 export function deploymentsService(deps: ApiDeps): ServiceImpl<typeof Deployments> {
   return {

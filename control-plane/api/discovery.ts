@@ -4,16 +4,10 @@ import type { ServiceImpl } from "#kernel/rpc/connect.ts";
 import type { Discovery, Requirements as RequirementsMessage } from "#proto/driftmesh/v1/discovery_pb.ts";
 import { FeatureType, Mode, ModelKind } from "#proto/driftmesh/v1/model_pb.ts";
 import { findModels, type Requirements } from "../discovery/door.ts";
+import { KINDS } from "../registry/door.ts";
 import { type ApiDeps, invalid, notFound } from "./access.ts";
 
 const LIMIT_MAX = 100;
-const KINDS: Readonly<Record<number, string>> = {
-  [ModelKind.BINARY_CLASSIFICATION]: "binary-classification",
-  [ModelKind.MULTICLASS_CLASSIFICATION]: "multiclass-classification",
-  [ModelKind.REGRESSION]: "regression",
-  [ModelKind.OTHER]: "other",
-};
-
 export function discoveryService(deps: ApiDeps): ServiceImpl<typeof Discovery> {
   return {
     findModels({ requirements, limit }) {

@@ -225,7 +225,7 @@ function modelMessage(
   };
 }
 
-export function versionMessage(v: Version): MessageInitShape<typeof VersionSchema> {
+function versionMessage(v: Version): MessageInitShape<typeof VersionSchema> {
   const { origin } = v;
   return {
     model: v.model,

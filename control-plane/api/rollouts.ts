@@ -107,6 +107,7 @@ function message({ world }: ApiDeps, rollout: RolloutState): MessageInitShape<ty
   const live = ROLLOUT_ENDED.has(rollout.stage)
     ? {}
     : numbersOf(world.get("evidence", `evidence.${rollout.id}`)?.value);
+  const track = trackOf(world, rollout.model, rollout.scope)?.value.ordinal;
   const { seq, ...numbers } = { ...rollout.numbers, ...live } as Record<string, number>;
   return {
     id: rollout.id,
@@ -120,6 +121,6 @@ function message({ world }: ApiDeps, rollout: RolloutState): MessageInitShape<ty
     numbers,
     createTime: timestampFromMs(rollout.createdMs),
     changeTime: timestampFromMs(rollout.changedMs),
-    decision: seq === undefined ? "" : `evidence/${rollout.id}/${seq}`,
+    decision: seq === undefined || track === undefined ? "" : `evidence-${track}-${seq}`,
   };
 }

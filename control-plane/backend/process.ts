@@ -73,7 +73,8 @@ async function* observe(
         }
       } catch (error) {
         if (signal.aborted) return;
-        log.warn("backend.agent-away", { error });
+        // Once per silence: it is tried twice a second.
+        if (cell.get().value?.connected !== false) log.warn("backend.agent-away", { error });
       }
       if (signal.aborted) return;
       const last = cell.get().value;

@@ -16,7 +16,7 @@ export function reports(pass: Pass): void {
     if (draft.full) return;
     const replica = held.value;
     if (REPLICA_ENDED.has(replica.phase)) continue;
-    const report = said.get(`${replica.id}.${replica.boot}`);
+    const report = observed.connected ? said.get(`${replica.id}.${replica.boot}`) : undefined;
     if (report !== undefined) follow(pass, held, report);
     else {
       const reason = silence(pass, replica);

@@ -35,7 +35,7 @@ export function workloads(pass: Pass): Missing {
   for (const claim of begun) if (!pass.draft.full) keep(pass, claim, missing);
   for (const claim of fresh) if (!pass.draft.full) begin(pass, claim, missing);
   for (const held of pass.draft.all("workload"))
-    if (!pass.draft.full && !claimed.has(held.value.id)) release(pass, held);
+    if (!pass.draft.full && (held.value.phase === "Destroying" || !claimed.has(held.value.id))) release(pass, held);
   return missing;
 }
 

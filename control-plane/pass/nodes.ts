@@ -4,7 +4,7 @@ import { type NodeState, KEYS } from "#kernel/domain/state.ts";
 import type { Pass } from "./pass.ts";
 
 /** An agent's restart takes a few seconds; only a longer silence is one. */
-export const SILENCE_MS = 15_000;
+const SILENCE_MS = 15_000;
 
 export function nodes({ draft, observed, nowMs }: Pass): void {
   if (observed === undefined) return;

@@ -151,7 +151,7 @@ export function descriptionMessage(d: Description): MessageInitShape<typeof Mode
   };
 }
 
-export function kindMessage(kind: Description["kind"]): ModelKind {
+function kindMessage(kind: Description["kind"]): ModelKind {
   const found = Object.entries(KINDS).find(([, word]) => word === kind);
   return found === undefined ? ModelKind.OTHER : (Number(found[0]) as ModelKind);
 }

@@ -3,8 +3,8 @@ export {
   decodeDescription,
   descriptionMessage,
   featureMessage,
-  kindMessage,
   resourcesMessage,
   tensorMessage,
 } from "./description.ts";
+export { KINDS } from "./check.ts";
 export { moveAlias, tracks } from "./tracks.ts";

@@ -8,7 +8,7 @@ import type { Pass, TrainingRange } from "../pass/door.ts";
 import { descriptionOf, trackOf, versionsOf, type View } from "../world/door.ts";
 
 /** Days before the change that a new version still sees, against forgetting. */
-export const WINDOW_DAYS = 28;
+const WINDOW_DAYS = 28;
 /** Days of a run by hand on a track that never changed. */
 const HAND_DAYS = 56;
 /** End of an episode that is still open. */
@@ -53,7 +53,7 @@ function store({ draft }: Pass, manifest: DataManifest): ManifestOutcome {
 type Training = { sha256: string } & TrainingRange;
 
 /** Files, exclusions and change of a run that follows live traffic (M1-M3). */
-export function selection(
+function selection(
   view: View,
   run: Pick<RunState, "model" | "scope" | "episode">,
   training: Training | undefined,

@@ -15,19 +15,20 @@ export function policy(pass: Pass): void {
   const { draft } = pass;
   const confirmed = draft
     .all("episode")
-    .flatMap(({ value }) => (value.state === "Confirmed" ? [value] : []))
+    .flatMap(({ value }) => (value.confirmedMs > 0 ? [value] : []))
     .sort((a, b) => a.confirmedMs - b.confirmedMs || (a.id < b.id ? -1 : 1));
   for (const episode of confirmed) {
     if (draft.full) return;
     const track = trackOf(draft, episode.model, episode.scope);
     const mode = descriptionOf(draft, episode.model)?.policy.retraining;
     if (track === undefined || mode === undefined || mode === "observe") continue;
+    // A fault may be over before anybody looked: that no run came of it is on record all the same.
     if (episode.class === "quality")
       withhold(pass, episode, {
         code: "quality",
-        reason: episode.withheld || "a data fault: retraining would learn the fault",
+        reason: episode.withheld || "data fault: retraining would learn it",
       });
-    else if (episode.retrain) weigh(pass, episode, track);
+    else if (episode.state === "Confirmed" && episode.retrain) weigh(pass, episode, track);
   }
 }
 
@@ -144,7 +145,7 @@ function putOrder(pass: Pass, episode: EpisodeState, id: string, withheld: strin
     reason: orderReason(episode),
     withheld: shortened(withheld),
     evidence: evidenceOf(episode),
-    eventMs: clockOf(pass, episode),
+    eventMs: episode.class === "quality" ? episode.confirmedMs : clockOf(pass, episode),
     createdMs: nowMs,
   };
   const key = KEYS.order(id);
@@ -177,6 +178,6 @@ function evidenceOf(episode: EpisodeState): Record<string, number | string> {
     confirmed: dayText(episode.confirmedMs),
     ...Object.fromEntries(Object.entries(episode.numbers).slice(0, 40)),
     ...Object.fromEntries(causes),
-    seq: episode.seq,
+    decision: `episode-${episode.track}-${episode.seq}`,
   };
 }

@@ -89,14 +89,14 @@ test("a confirmed episode becomes one order and one run, on the data since the c
   await drifting(mesh);
   const run = (await runsOf(mesh)).at(-1);
   expect(run).toMatchObject({ trigger: "drift", episode: "epi_one", phase: RunPhase.RUNNING, attempt: 1 });
-  const order = (await ordersOf(mesh))[0];
+  const order = (await ordersOf(mesh)).find(({ withheld }) => withheld === "");
   expect(order).toMatchObject({
     kind: "retrain",
     by: "policy",
     withheld: "",
     eventTime: timestampFromMs(DAY0_MS + 84 * DAY_MS),
   });
-  expect(order?.evidence).toMatchObject({ episode: "epi_one", excess: "0.012" });
+  expect(order?.evidence).toMatchObject({ episode: "epi_one", excess: "0.012", decision: "episode-1-900" });
   const manifest = await manifestOf(mesh, run?.dataManifestSha256 ?? "");
   expect(manifest.changeMs).toBe(DAY0_MS + 75 * DAY_MS);
   expect(manifest.excluded).toMatchObject([{ fromMs: DAY0_MS + 60 * DAY_MS, toMs: DAY0_MS + 68 * DAY_MS }]);
@@ -140,6 +140,20 @@ test("a data fault gives a withheld order with its evidence, and no run", async 
     evidence: { hour: "scale 99.8", class: "quality" },
   });
   expect(await runsOf(mesh)).toHaveLength(1);
+});
+
+test("a data fault that was over before the leader looked still leaves its withheld order", async () => {
+  await using mesh = await startMesh();
+  await registered(mesh);
+  const confirmedMs = DAY0_MS + 61 * DAY_MS;
+  await mesh.putVerdict(verdictOf(90));
+  await mesh.putEpisode(
+    episodeOf({ class: "quality", retrain: false, state: "Closed", closedAs: "recovered", confirmedMs }),
+  );
+  await mesh.settle();
+  expect(await ordersOf(mesh)).toMatchObject([
+    { eventTime: timestampFromMs(confirmedMs), withheld: expect.stringContaining("data fault") },
+  ]);
 });
 
 test.each([
@@ -215,7 +229,7 @@ test("a challenger goes from Preparing to shadow when it runs, is promoted on ev
   expect(promoted.stage).toBe("Promoted");
   expect(mesh.world.get("route", "route.flight-delay.open")?.value.shadow).toBeNull();
   const shown = await mesh.rollouts.getRollout({ id: promoted.id });
-  expect(shown).toMatchObject({ stage: RolloutStage.PROMOTED, decision: `evidence/${promoted.id}/1000` });
+  expect(shown).toMatchObject({ stage: RolloutStage.PROMOTED, decision: "evidence-1-1000" });
   const facts = await factsOf(mesh);
   expect(facts.map(({ revision }) => revision)).toEqual(range(1, facts.length + 1));
   expect(

@@ -1,2 +1,2 @@
 // What other folders may use of the scheduler.
-export { type Candidate, everFits, place, type Placement, refusalText, sizeText } from "./scheduler.ts";
+export { type Candidate, place, type Placement, refusalText, sizeText } from "./scheduler.ts";

@@ -56,11 +56,6 @@ export function refusalText(refusals: readonly Refusal[], scope: Scope): string 
   return `no node has room: ${refusals.map(({ node, reason }) => `node ${node}: ${reason}`).join("; ")}`;
 }
 
-/** Could this ever run on the node, were it empty? */
-export function everFits(node: Pick<Candidate, "shares">, resources: Resources): boolean {
-  return resources.cpu <= node.shares.cpu + 1e-9 && resources.memoryBytes <= node.shares.memoryBytes;
-}
-
 const figure = (value: number): string => String(Number(value.toFixed(3)));
 
 /** Bytes as people write them: 512Mi, 1.5Gi. */

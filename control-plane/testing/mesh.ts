@@ -12,6 +12,7 @@ import { silentLogger } from "#kernel/process/log.ts";
 import { MemoryBlobs } from "#kernel/store/memory/blobs.ts";
 import { MemoryEventLog } from "#kernel/store/memory/event-log.ts";
 import { MemoryStateStore } from "#kernel/store/memory/state-store.ts";
+import { CheckedStateStore } from "./checked-store.ts";
 import { Deployments } from "#proto/driftmesh/v1/deployments_pb.ts";
 import { Discovery } from "#proto/driftmesh/v1/discovery_pb.ts";
 import { Mesh } from "#proto/driftmesh/v1/mesh_pb.ts";
@@ -34,7 +35,7 @@ export async function startMesh(
   options: { nodes?: readonly { name: string; cpu: number; memoryBytes: number }[] } = {},
 ) {
   const clock = new VirtualClock();
-  const state = new MemoryStateStore();
+  const state = new CheckedStateStore();
   const drift = new MemoryStateStore();
   const panes = new MemoryEventLog(clock);
   const events = new MemoryEventLog(clock);
@@ -87,6 +88,7 @@ export async function startMesh(
   }
   /** Lets time pass, waking whoever sleeps. */
   async function advance(ms: number): Promise<void> {
+    await settle();
     const untilMs = clock.wallMs() + ms;
     for (let next = clock.nextMs(); next !== undefined && next <= untilMs; next = clock.nextMs()) {
       clock.step();
@@ -126,6 +128,7 @@ export async function startMesh(
       stop.abort();
       await settle();
       await running;
+      if (state.broken.length > 0) throw new Error(`promises were broken: ${state.broken.join("; ")}`);
     },
   };
 }

@@ -2,7 +2,6 @@
 export * from "./select.ts";
 export { follow } from "./follow.ts";
 export {
-  aliasParts,
   type BootState,
   type ClaimMark,
   type EpochState,

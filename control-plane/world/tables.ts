@@ -130,7 +130,7 @@ export function tableOf(key: string): TableName | undefined {
 }
 
 /** The scope that `scopeToken` wrote. */
-export function scopeOfToken(token: string): Scope {
+function scopeOfToken(token: string): Scope {
   return token.startsWith("node_") ? `node/${token.slice("node_".length)}` : "open";
 }
 
