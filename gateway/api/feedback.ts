@@ -31,7 +31,7 @@ export function feedbackRoutes(router: ConnectRouter, deps: FeedbackDeps): void 
     const span = startSpan("gateway.feedback", context.requestHeader.get("traceparent") ?? undefined);
     span.set("labels", labels.length);
     try {
-      await accept(labels, deps, context.signal);
+      await accept(labels, deps, { signal: context.signal, traceparent: span.traceparent });
       total.inc({ outcome: "accepted" }, labels.length);
       return labels.length;
     } catch (error) {
@@ -58,7 +58,9 @@ export function feedbackRoutes(router: ConnectRouter, deps: FeedbackDeps): void 
   });
 }
 
-async function accept(labels: readonly Label[], deps: FeedbackDeps, signal: AbortSignal): Promise<void> {
+type Call = { signal: AbortSignal; traceparent: string | undefined };
+
+async function accept(labels: readonly Label[], deps: FeedbackDeps, call: Call): Promise<void> {
   const rules = deps.rules();
   if (rules === undefined) throw unstored("the gateway has not heard from the control plane yet");
   const sorting = sortLabels(labels, rules, deps.clock.wallMs());
@@ -71,9 +73,11 @@ async function accept(labels: readonly Label[], deps: FeedbackDeps, signal: Abor
   if (batches.length === 0) return;
   const log = deps.log();
   if (log === undefined) throw unstored("the store does not answer");
-  const until = AbortSignal.any([signal, deps.clock.deadline(DURABLE_MS)]);
+  const until = AbortSignal.any([call.signal, deps.clock.deadline(DURABLE_MS)]);
+  // The trace goes on to whoever reads the labels.
+  const headers = call.traceparent === undefined ? {} : { traceparent: call.traceparent };
   try {
-    await Promise.all(batches.map((batch) => log.publish(publicationOf(batch), until)));
+    await Promise.all(batches.map((batch) => log.publish({ ...publicationOf(batch), headers }, until)));
   } catch (error) {
     throw unstored(messageOf(error), error);
   }
