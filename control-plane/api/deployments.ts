@@ -204,16 +204,19 @@ async function checkTarget(
 async function acknowledge(deps: ApiDeps, id: string) {
   const { clock, world } = deps;
   const { spec, ack, end } = await find(deps, id);
+  const expired = (): MeshError =>
+    new MeshError("DM-2008", `the offer of deployment ${id} has expired: request it again`);
   if (ack === undefined) {
-    const state = stateOf(present(deploymentOf(world, id), id));
     if (end !== undefined) throw new MeshError("DM-2007", `deployment ${id} was withdrawn: request another`);
-    if (state === "Expired" || clock.wallMs() > spec.offerExpiresMs)
-      throw new MeshError("DM-2008", `the offer of deployment ${id} has expired: request it again`);
+    if (clock.wallMs() > spec.offerExpiresMs) throw expired();
     if (allDeployments(world).filter((d) => stateOf(d) === "Pending").length >= QUEUE_MAX)
       throw new MeshError("DM-2009", `${QUEUE_MAX} deployments are waiting for a place: release some, or try later`);
     await commit(deps, [{ kind: "create", key: KEYS.deploymentAck(id), value: encode(mark(deps)) }]);
   }
-  return message(deps, present(deploymentOf(world, id), id));
+  const now = present(deploymentOf(world, id), id);
+  // Whether it was acknowledged or expired is decided by who created the key.
+  if (now.ack?.value.expired === true) throw expired();
+  return message(deps, now);
 }
 
 const mark = ({ clock }: ApiDeps): ClaimMark => ({ createdMs: clock.wallMs(), principal: PRINCIPAL });
@@ -228,6 +231,7 @@ async function release(deps: ApiDeps, id: string) {
 /** The state with what the API has taken in and the leader has not seen yet (P2). */
 function stateOf({ status, ack, end }: Deployment): State {
   const state = status?.state ?? "Offered";
+  if (state === "Offered" && ack?.value.expired === true) return "Expired";
   if (state === "Offered" && ack !== undefined) return end === undefined ? "Pending" : "Releasing";
   if (end !== undefined && state !== "Offered" && !ENDED.has(state)) return "Releasing";
   return state;

@@ -1,5 +1,6 @@
 // Stage: offers, acknowledgements and releases. Where a deployment stands otherwise is decided in status.ts.
-// O1 An acknowledgement that the API took in time counts, even when the leader sees it late.
+// O1 An acknowledgement that the API took in time counts, even when the leader sees it late: an offer expires by creating the key of the
+//    acknowledgement, so that exactly one of the two happens.
 import { KEYS, type DeploymentStatus } from "#kernel/domain/state.ts";
 import type { Pass } from "../pass/door.ts";
 import { type Deployment, deployments, scopeOf } from "../world/door.ts";
@@ -56,5 +57,7 @@ function takeStep({ draft, nowMs }: Pass, { spec, status }: Deployment, { to, re
   if (status === undefined) draft.begin("deployment", key, step);
   else if (!draft.arrow("deployment", key, { ...step, from: status.state })) return;
   const gone = to === "Releasing" || to === "Released" ? { endpoint: "", queuePosition: 0 } : {};
+  if (to === "Expired")
+    draft.put("ack", KEYS.deploymentAck(spec.id), { createdMs: nowMs, principal: "", expired: true });
   draft.put("status", key, { ...(status ?? NEW), ...gone, state: to, reason, changedMs: nowMs });
 }

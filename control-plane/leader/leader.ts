@@ -1,6 +1,7 @@
 // The shell around `decide`: campaigns, watches the machines, commits what was decided, publishes facts and events, tells the backend what is wanted.
 // L1 Nothing is written without a valid lease, and every write carries the term's guard.
 // L2 A batch that failed for whatever reason is not repeated: the world is brought up to date and decided anew.
+//    It decides only on a world that has seen everything that it and its predecessors wrote: what is missing there is not (D4).
 // L3 Facts go out after their intent is stored, events after what they tell of.
 import { sha256Hex } from "#kernel/base/bytes.ts";
 import type { Clock } from "#kernel/base/clock.ts";
@@ -52,6 +53,8 @@ export class Leader {
   readonly #segmentsRead = new Set<string>();
   #events = new BoundedQueue<Transition>(EVENTS_MAX);
   #office: Office | undefined;
+  /** Revision of mesh_state that must have been seen before the next decision (L2). */
+  #mustSee = 0;
   #busy: Promise<unknown> = Promise.resolve();
 
   constructor(deps: LeaderDeps) {
@@ -88,6 +91,7 @@ export class Leader {
     try {
       while (!this.#deps.world.synced && !end.aborted) await this.#stirred(end);
       if (end.aborted) return;
+      this.#mustSee = leadership.guard.revision;
       const epoch = await this.#ensureEpoch(leadership);
       this.#observed.set(undefined);
       this.#events = new BoundedQueue<Transition>(EVENTS_MAX);
@@ -119,7 +123,8 @@ export class Leader {
     let batches = 0;
     for (let pass = 0; pass < PASSES_MAX; pass += 1) {
       const office = this.#office;
-      if (office === undefined || !world.synced || !office.leadership.valid()) return batches;
+      if (office === undefined || !(await this.#caughtUp(office.end)) || !office.leadership.valid()) return batches;
+      this.#noteWanted();
       const decision = decide({
         world,
         observed: this.#observed.get().value,
@@ -134,7 +139,6 @@ export class Leader {
       });
       const lookedUp = await this.#lookUp(decision.wanted);
       if (decision.writes.length === 0) {
-        this.#noteWanted();
         if (!lookedUp) return batches;
         continue;
       }
@@ -143,7 +147,6 @@ export class Leader {
       batches += 1;
       for (const event of decision.events)
         if (this.#events.offer(event) === "full") this.#deps.log.warn("leader.event-dropped", { key: event.key });
-      this.#noteWanted();
     }
     return batches;
   }
@@ -154,18 +157,23 @@ export class Leader {
     const result = await state.batch(writes, leadership.guard);
     if (result.kind === "written") {
       world.applyWritten(writes, result.revision);
+      this.#mustSee = Math.max(this.#mustSee, result.revision);
       return "written";
     }
-    if (result.kind === "stale") await this.#refresh(result.key);
+    if (result.kind === "stale") this.#mustSee = Math.max(this.#mustSee, (await state.get(result.key))?.revision ?? 0);
     else log.warn("leader.fenced", { term: leadership.term });
     return "other";
   }
 
-  /** Brings one key up to date, for a write that found it changed (L2). */
-  async #refresh(key: string): Promise<void> {
-    const entry = await this.#deps.state.get(key);
-    if (entry === undefined) this.#deps.world.delete(key, Number.MAX_SAFE_INTEGER);
-    else this.#deps.world.put(entry, true);
+  /** Waits until the world has seen all that it must (L2); false when the office ends first. */
+  async #caughtUp(end: AbortSignal): Promise<boolean> {
+    const { world } = this.#deps;
+    while (!end.aborted) {
+      const { version } = world.changes.get();
+      if (world.synced && world.seen >= this.#mustSee) return true;
+      await world.changes.changed(version, end);
+    }
+    return false;
   }
 
   #noteWanted(): void {

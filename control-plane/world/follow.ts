@@ -34,6 +34,17 @@ async function followPrefix(
 ): Promise<void> {
   // Keys of the snapshot that is being read; undefined once it is whole.
   let snapshot: Set<string> | undefined = new Set();
+  let newest = 0;
+  const saw = (revision: number): void => {
+    newest = Math.max(newest, revision);
+    if (prefix === "") world.sawUpTo(snapshot === undefined ? newest : 0);
+  };
+  const begin = (): void => {
+    snapshot = new Set();
+    newest = 0;
+    world.markUnsynced(prefix);
+    saw(0);
+  };
   while (!signal.aborted) {
     try {
       for await (const event of store.watch(prefix, signal)) {
@@ -41,16 +52,18 @@ async function followPrefix(
           if (event.entry.key === LEASE_KEY) world.sawLease(event.entry.value, clock.monotonicMs());
           snapshot?.add(event.entry.key);
           world.put(event.entry, snapshot !== undefined);
+          saw(event.entry.revision);
         } else if (event.kind === "delete") {
           snapshot?.delete(event.key);
           world.delete(event.key, event.revision);
+          saw(event.revision);
         } else if (event.kind === "resync") {
-          snapshot = new Set();
-          world.markUnsynced(prefix);
+          begin();
         } else {
           if (snapshot !== undefined) world.retain(prefix, snapshot, tables);
           snapshot = undefined;
           world.markSynced(prefix);
+          saw(0);
         }
       }
     } catch (error) {
@@ -58,8 +71,7 @@ async function followPrefix(
       log.error("world.watch-failed", { prefix, error });
     }
     if (signal.aborted) return;
-    snapshot = new Set();
-    world.markUnsynced(prefix);
+    begin();
     await clock.sleep(1_000, signal).catch(() => undefined);
   }
 }

@@ -31,7 +31,12 @@ export type BootState = { last: number };
 /** The newest fact of a track, and the highest revision that the stream has. */
 export type FactState = { fact: TrackFact; acked: number };
 /** That a person acknowledged or released a deployment. */
-export type ClaimMark = { createdMs: number; principal: string };
+export type ClaimMark = {
+  createdMs: number;
+  principal: string;
+  /** Only in place of an acknowledgement: the offer expired first, and nobody can acknowledge it any more. */
+  expired?: true;
+};
 
 export type Tables = {
   epoch: EpochState;

@@ -1,6 +1,7 @@
 // The control plane's view of both buckets, in memory: rebuilt from the watch, read by everybody, written by nobody but the followers.
 // W1 A key's revision never goes back, except in a resync, which replaces the whole prefix at once.
 // W2 Own writes are applied as soon as they are acknowledged, so that an instance reads what it has written.
+// W3 `seen` tells how far the watch of mesh_state has come: whoever decides waits until it has seen what was written before.
 import { Cell } from "#kernel/base/queue.ts";
 import type { Entry, Write } from "#kernel/store/ports.ts";
 import { TABLE_NAMES, type TableName, type Tables, tableOf } from "./tables.ts";
@@ -21,6 +22,7 @@ export class World implements View {
   readonly changes = new Cell(0);
   readonly #maps: Maps;
   #unsynced = new Set<string>();
+  #seen = 0;
   #lease: { holder: string; term: number; seenMs: number } | undefined;
 
   constructor() {
@@ -40,6 +42,16 @@ export class World implements View {
   /** True when every followed prefix has been seen whole. */
   get synced(): boolean {
     return this.#unsynced.size === 0;
+  }
+
+  /** Every change of mesh_state up to this revision has been seen; 0 while a snapshot is being read (W3). */
+  get seen(): number {
+    return this.#seen;
+  }
+
+  sawUpTo(revision: number): void {
+    this.#seen = revision;
+    this.#changed();
   }
 
   markUnsynced(prefix: string): void {
