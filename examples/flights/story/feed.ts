@@ -1,6 +1,6 @@
 // Replays flights at a constant pace: asks both deployments about the same rows, later tells both the truth.
 // R1 Never waits for a verdict: only for its own calls and for its own clock.
-// R2 A call that the mesh could not take (UNAVAILABLE) is repeated for up to 30 s, as any good client does, and counted.
+// R2 A call that the mesh could not take is repeated for up to 30 s, as any good client does, and counted.
 // R3 Every answer goes to the recorder, so that the pay-off is computed from answers and truths alone.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type ModelInferRequestSchema, type ModelInferResponse } from "#proto/inference/grpc_service_pb.ts";
@@ -118,7 +118,8 @@ async function tell(mesh: Mesh, event: TruthsEvent, book: Book): Promise<void> {
   book.result.labels += labels.length / 2;
 }
 
-const UNAVAILABLE = 14;
+/** UNAVAILABLE, and CANCELLED: what a client sees of a connection whose other end was killed. */
+const AWAY: ReadonlySet<unknown> = new Set([14, 1]);
 const PATIENCE_MS = 30_000;
 
 async function patiently<T>(call: () => Promise<T>, { nowMs, sleep }: FeedOptions, result: FeedResult): Promise<T> {
@@ -126,7 +127,7 @@ async function patiently<T>(call: () => Promise<T>, { nowMs, sleep }: FeedOption
     try {
       return await call();
     } catch (error) {
-      const away = error instanceof Error && "code" in error && error.code === UNAVAILABLE;
+      const away = error instanceof Error && "code" in error && AWAY.has(error.code);
       if (!away || nowMs() > endMs) throw error;
       result.repeated++;
       await sleep(100);

@@ -34,8 +34,7 @@ type Watched = { mesh: Mesh; model: string; print: Printer; seen: Seen; day: () 
 export async function look({ mesh, model, print, seen, day }: Watched): Promise<void> {
   const page = { model, pageSize: 1000 };
   const [episodes, orders, runs, rollouts] = await Promise.all([
-    // The drift service hears of a track with its first fact, a moment after the deployment.
-    mesh.drift.listEpisodes(page).catch(() => ({ episodes: [] as Episode[] })),
+    mesh.drift.listEpisodes(page),
     mesh.retraining.listOrders(page),
     mesh.retraining.listRuns(page),
     mesh.rollouts.listRollouts(page),

@@ -85,7 +85,8 @@ function settled(world: World): boolean {
 async function watch(world: World, day: () => number, signal: AbortSignal): Promise<void> {
   const { mesh, print, seen } = world;
   while (!signal.aborted) {
-    await look({ mesh, model: MODEL, print, seen, day });
+    // A part that is away for a moment is looked at again at the next turn.
+    await look({ mesh, model: MODEL, print, seen, day }).catch(() => undefined);
     await world.sleep(LOOK_MS);
   }
   await look({ mesh, model: MODEL, print, seen, day });
