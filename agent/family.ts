@@ -74,7 +74,7 @@ export async function startFamily(options: FamilyOptions): Promise<Family> {
       if (!told) void forgetRuns(folders.nodes, wantedRuns);
       told = true;
     },
-    views: () => [nats.view(), ...services.views()],
+    views: () => [nats.view(), ...services.views(), ...replicas.views()],
     marks: () => [
       ...[...services.children(), ...replicas.children()].map(({ name, mark }) => ({ name, ...mark })),
       ...runs.marks(),

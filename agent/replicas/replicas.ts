@@ -88,6 +88,16 @@ export class Replicas {
     return [...this.#replicas.values()].map((replica) => this.#see(replica));
   }
 
+  /** Replicas that have a process, as `driftmesh status` shows them. */
+  views(): { name: string; state: string; address: string; pid: number; log: string; restarts: number }[] {
+    return [...this.#replicas.values()].flatMap((replica) => {
+      if (replica.child === undefined || replica.end !== undefined) return [];
+      const { phase, address } = this.#see(replica);
+      const log = join(this.#options.logs, `replica-${replica.wanted.id}.log`);
+      return [{ name: nameOf(replica.wanted), state: phase, address, pid: replica.child.mark.pid, log, restarts: 0 }];
+    });
+  }
+
   children(): Child[] {
     return [...this.#replicas.values()].flatMap(({ child, end }) => (child && end === undefined ? [child] : []));
   }

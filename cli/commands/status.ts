@@ -40,7 +40,9 @@ export async function run(context: Context, command: Command): Promise<number> {
     },
   });
   if (context.format === "table" || context.format === "wide") context.terminal.out(`\n${sentence(server, status)}\n`);
-  return status !== undefined && services.every(({ state }) => state === "ready") ? 0 : 1;
+  return status !== undefined && services.every(({ name, state }) => state === "ready" || name.startsWith("replica/"))
+    ? 0
+    : 1;
 }
 
 async function servicesOf(context: Context, socket: string): Promise<Service[]> {

@@ -119,7 +119,7 @@ async function pidsOf(mesh: TestMesh, name: string): Promise<number[]> {
   ) as {
     services: { name: string; pid?: number }[];
   };
-  const wanted = name === "replica" ? /flight-delay-1/ : new RegExp(`^${name}$`);
+  const wanted = name === "replica" ? /^replica\/flight-delay-1-/ : new RegExp(`^${name}$`);
   return status.services
     .filter((s) => wanted.test(s.name))
     .flatMap((s) => (s.pid === undefined || s.pid === 0 ? [] : [s.pid]));
