@@ -1,7 +1,7 @@
 // Builds the control plane of a real mesh: NATS, blobs in a folder, the agent's socket, one listening port.
 import { readFileSync } from "node:fs";
 import { BUCKETS, STREAMS } from "#kernel/domain/state.ts";
-import { optionalText, readSettings, text } from "#kernel/process/env.ts";
+import { integer, optionalText, readSettings, text } from "#kernel/process/env.ts";
 import type { RunningService, ServiceContext } from "#kernel/process/run.ts";
 import { serveConnect } from "#kernel/rpc/connect.ts";
 import { FileBlobs } from "#kernel/store/file/blobs.ts";
@@ -17,6 +17,7 @@ type Settings = {
   endpoint: string;
   data: string;
   agent: string;
+  leaseMs: number;
 };
 
 const SETTINGS = {
@@ -27,6 +28,8 @@ const SETTINGS = {
   endpoint: text("DRIFTMESH_ENDPOINT"),
   data: text("DRIFTMESH_DATA", { default: "." }),
   agent: text("DRIFTMESH_AGENT_SOCKET"),
+  // How long a dead leader is missed. A replicated store's own leader change has stopped writes for 6 s (measured): take 15 s there.
+  leaseMs: integer("DRIFTMESH_LEASE_MS", { default: 5_000, min: 1_000, max: 60_000 }),
 };
 
 /** The running control plane; disposing it gives the lease back. */
@@ -52,6 +55,7 @@ export async function compose(context: ServiceContext): Promise<RunningService> 
     log,
     holder: env["DRIFTMESH_CHILD"] ?? "control-plane",
     settings: { endpoint: settings.endpoint, dataFolder: settings.data, version: versionOfMesh() },
+    leaseTtlMs: settings.leaseMs,
   });
   const stop = new AbortController();
   const running = plane.run(AbortSignal.any([signal, stop.signal]));

@@ -175,8 +175,7 @@ function decideRegistration(
     return { model: known.value, run: run.id, writes: [create] };
   }
   const claimed = deployments(world).some((d) => d.spec.model === name && claims(d));
-  if (!nothingCame || claimed)
-    throw new MeshError("DM-2006", `the name ${name} is taken by another description: choose another name`);
+  if (!nothingCame || claimed) throw new MeshError("DM-2006", `the name ${name} is taken by another description`);
   const model: ModelState = { ...known.value, description };
   return {
     model,

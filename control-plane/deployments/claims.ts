@@ -1,5 +1,6 @@
 // Who claims which workload: deployments, live rollouts, and routes that have not moved yet. Counted from the records, never stored (D8).
 import type { Scope } from "#kernel/domain/model.ts";
+import { KEYS } from "#kernel/domain/state.ts";
 import {
   championOf,
   claims as claiming,
@@ -77,5 +78,5 @@ export function claimsOf(view: View): Claim[] {
 }
 
 function routeArms(view: View, model: string, scope: Scope): readonly { version: number }[] {
-  return view.all("route").find(({ value }) => value.model === model && value.scope === scope)?.value.arms ?? [];
+  return view.get("route", KEYS.route(model, scope))?.value.arms ?? [];
 }

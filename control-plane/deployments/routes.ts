@@ -2,10 +2,10 @@
 // U1 A route moves to the champion when the champion has a Ready replica, and stays with what answers until then.
 // U2 A track that no deployment follows has no arm: cached workloads and pinned deployments are never in a route.
 // U3 The shadow is the other arm of a live rollout: the challenger, or the previous champion in probation.
-import { canonicalJson } from "#kernel/base/bytes.ts";
 import { type RouteState, KEYS } from "#kernel/domain/state.ts";
 import type { Pass } from "../pass/door.ts";
 import {
+  alike,
   championOf,
   claims,
   deployments,
@@ -37,7 +37,7 @@ export function routes(pass: Pass): void {
     const arms = followed.has(key) ? armsOf(pass, track, old) : [];
     if (old === undefined && arms.length === 0) continue;
     const shadow = shadowOf(pass, track, arms);
-    const same = old !== undefined && canonicalJson([old.arms, old.shadow]) === canonicalJson([arms, shadow]);
+    const same = old !== undefined && alike(old.arms, arms) && alike(old.shadow, shadow);
     // One arm gets everything whether or not its weight is valid: only several need renewing.
     const due = arms.length > 1 && (old?.validUntilMs ?? 0) < nowMs + RENEW_MS;
     if (same && !due) continue;

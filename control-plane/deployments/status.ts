@@ -5,6 +5,7 @@ import type { Pass } from "../pass/door.ts";
 import {
   claims,
   type Deployment,
+  deployments,
   queue,
   readyOf,
   replicasOf,
@@ -20,20 +21,11 @@ import type { Missing } from "./workloads.ts";
 export function status(pass: Pass, missing: Missing, endpoint: string): void {
   const { draft } = pass;
   const claiming = new Map(queue(draft).map((d, i) => [d.spec.id, i + 1]));
-  for (const { value: spec } of draft.all("spec")) {
+  for (const deployment of deployments(draft)) {
     if (draft.full) return;
-    const deployment = draftDeployment(pass, spec.id);
-    if (deployment === undefined || !claims(deployment)) continue;
-    judge(pass, deployment, { missing, endpoint, position: claiming.get(spec.id) ?? 0 });
+    if (claims(deployment))
+      judge(pass, deployment, { missing, endpoint, position: claiming.get(deployment.spec.id) ?? 0 });
   }
-}
-
-function draftDeployment({ draft }: Pass, id: string): Deployment | undefined {
-  const spec = draft.get("spec", KEYS.deploymentSpec(id));
-  if (spec === undefined) return undefined;
-  const end = draft.get("end", KEYS.deploymentEnd(id));
-  const ack = draft.get("ack", KEYS.deploymentAck(id));
-  return { spec: spec.value, ack, end, status: draft.get("status", KEYS.deploymentStatus(id))?.value };
 }
 
 type Around = { missing: Missing; endpoint: string; position: number };
@@ -143,8 +135,8 @@ function versionReason({ draft }: Pass, spec: Deployment["spec"]): string {
 
 function lastLoss({ draft }: Pass, workload: string): string {
   const lost = draft
-    .all("replica")
-    .flatMap(({ value }) => (value.workload === workload && value.phase === "Lost" ? [value] : []))
+    .of("replica", workload)
+    .flatMap(({ value }) => (value.phase === "Lost" ? [value] : []))
     .sort((a, b) => b.changedMs - a.changedMs)[0];
   return lost === undefined ? "" : `replica ${lost.id} was lost: ${lost.reason || "no reason given"}`;
 }

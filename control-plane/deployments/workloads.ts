@@ -141,12 +141,8 @@ function nextBoot({ draft }: Pass): number {
 /** Why no replica is started right now: the last ones were lost too quickly. */
 function backoff({ draft, nowMs }: Pass, workload: WorkloadState): string | undefined {
   const lost = draft
-    .all("replica")
-    .flatMap(({ value }) =>
-      value.workload === workload.id && value.phase === "Lost" && value.changedMs > nowMs - LOSSES_COUNT_MS
-        ? [value]
-        : [],
-    )
+    .of("replica", workload.id)
+    .flatMap(({ value }) => (value.phase === "Lost" && value.changedMs > nowMs - LOSSES_COUNT_MS ? [value] : []))
     .sort((a, b) => a.changedMs - b.changedMs);
   const last = lost.at(-1);
   if (last === undefined || lost.length < 2) return undefined;

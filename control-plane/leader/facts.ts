@@ -9,6 +9,7 @@ import type { Publication, Write } from "#kernel/store/ports.ts";
 import { FactEnvelopeSchema } from "#proto/driftmesh/internal/v1/telemetry_pb.ts";
 import { encode, type Pass } from "../pass/door.ts";
 import {
+  alike,
   championOf,
   descriptionOf,
   liveRollout,
@@ -29,7 +30,7 @@ export function trackFacts({ draft }: Pass): void {
     const next = factOf(draft, track);
     if (next === undefined) continue;
     const revision = stored?.fact.revision ?? 0;
-    if (stored !== undefined && canonicalJson(stored.fact) === canonicalJson({ ...next, revision })) continue;
+    if (stored !== undefined && alike(stored.fact, { ...next, revision })) continue;
     draft.put("fact", key, { fact: { ...next, revision: revision + 1 }, acked: stored?.acked ?? 0 });
   }
 }
@@ -69,10 +70,9 @@ function factOf(
 /** The newest episode that a rollout of the track has ended. */
 function endedOf(view: View, model: string, scope: Scope): TrackFact["ended"] {
   let newest: { rollout: RolloutState; episode: string; as: "retrained" | "rejected" } | undefined;
-  for (const { value: rollout } of view.all("rollout")) {
+  for (const { value: rollout } of view.of("rollout", model)) {
     const as = endOf(rollout);
-    if (rollout.model !== model || rollout.scope !== scope || as === undefined || rollout.episode === undefined)
-      continue;
+    if (rollout.scope !== scope || as === undefined || rollout.episode === undefined) continue;
     const later =
       newest === undefined ||
       rollout.createdMs > newest.rollout.createdMs ||

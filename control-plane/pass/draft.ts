@@ -6,8 +6,7 @@
 import { canonicalJson, sha256Hex } from "#kernel/base/bytes.ts";
 import { ARROWS, moved } from "#kernel/domain/state.ts";
 import type { Write } from "#kernel/store/ports.ts";
-import type { TableName, Tables } from "../world/door.ts";
-import type { Held, View } from "../world/door.ts";
+import { alike, type GroupedName, groupOf, type Held, type TableName, type Tables, type View } from "../world/door.ts";
 
 /** A transition, as it goes to MESH_EVENT. */
 export type Transition = {
@@ -27,38 +26,54 @@ export type Transition = {
 /** What a pass decided. Blobs are stored before the batch, events are told after it. */
 export type Decision = { writes: Write[]; blobs: Uint8Array[]; events: Transition[] };
 
-/** Writes of one pass: a batch takes 999 with a guard, an entity needs at most a few. */
-const FULL = 900;
+/** Writes of one pass: a batch takes 999 with a guard and an entity needs a few, but a pass should stay short (10 ms). */
+const FULL = 400;
 const REASON_MAX = 2_000;
 
 type Change = { table: TableName; base: Held<unknown> | undefined; next: Held<unknown> | undefined };
 
 export class Draft implements View {
   readonly nowMs: number;
-  readonly #base: View;
+  readonly base: View;
   readonly #changes = new Map<string, Change>();
+  /** Changed keys by table and group. */
+  readonly #groups = new Map<string, Set<string>>();
+  readonly #stamps = new Map<TableName, number>();
   readonly #moved = new Set<string>();
   readonly #events: Transition[] = [];
   readonly #blobs = new Map<string, Uint8Array>();
 
   constructor(base: View, nowMs: number) {
-    this.#base = base;
+    this.base = base;
     this.nowMs = nowMs;
   }
 
   get<K extends TableName>(table: K, key: string): Held<Tables[K]> | undefined {
     const change = this.#changes.get(key);
-    return change === undefined ? this.#base.get(table, key) : (change.next as Held<Tables[K]> | undefined);
+    return change === undefined ? this.base.get(table, key) : (change.next as Held<Tables[K]> | undefined);
   }
 
   all<K extends TableName>(table: K): Held<Tables[K]>[] {
-    const all = this.#base.all(table).flatMap((held) => {
+    const all = this.base.all(table).flatMap((held) => {
       const change = this.#changes.get(held.key);
       return change === undefined ? [held] : ((change.next as Held<Tables[K]> | undefined) ?? []);
     });
     for (const { table: its, base, next } of this.#changes.values())
       if (its === table && base === undefined && next !== undefined) all.push(next as Held<Tables[K]>);
     return all;
+  }
+
+  of<K extends GroupedName>(table: K, group: string): Held<Tables[K]>[] {
+    const base = this.base.of(table, group);
+    const changed = this.#groups.get(`${table} ${group}`);
+    if (changed === undefined) return base;
+    const kept = base.filter(({ key }) => !this.#changes.has(key));
+    const next = [...changed].flatMap((key) => (this.#changes.get(key)?.next as Held<Tables[K]> | undefined) ?? []);
+    return [...kept, ...next];
+  }
+
+  stamp(table: TableName): number {
+    return this.base.stamp(table) + (this.#stamps.get(table) ?? 0);
   }
 
   /** True when the pass should leave the rest to the next one (D1). */
@@ -72,15 +87,30 @@ export class Draft implements View {
   }
 
   put<K extends TableName>(table: K, key: string, value: Tables[K]): void {
-    const base = this.#changes.has(key) ? this.#changes.get(key)?.base : this.#base.get(table, key);
-    if (base !== undefined && canonicalJson(base.value) === canonicalJson(value)) this.#changes.delete(key);
-    else this.#changes.set(key, { table, base, next: { key, value, revision: base?.revision ?? 0 } });
+    const base = this.#changes.has(key) ? this.#changes.get(key)?.base : this.base.get(table, key);
+    if (base !== undefined && alike(base.value, value)) {
+      if (this.#changes.delete(key)) this.#touch(table, key, value);
+      return;
+    }
+    this.#changes.set(key, { table, base, next: { key, value, revision: base?.revision ?? 0 } });
+    this.#touch(table, key, value);
   }
 
   delete(table: TableName, key: string): void {
-    const base = this.#changes.has(key) ? this.#changes.get(key)?.base : this.#base.get(table, key);
+    const base = this.#changes.has(key) ? this.#changes.get(key)?.base : this.base.get(table, key);
     if (base === undefined) this.#changes.delete(key);
     else this.#changes.set(key, { table, base, next: undefined });
+    this.#touch(table, key, base?.value);
+  }
+
+  #touch(table: TableName, key: string, value: unknown): void {
+    this.#stamps.set(table, (this.#stamps.get(table) ?? 0) + 1);
+    const group = value === undefined ? undefined : groupOf(table, key, value);
+    if (group === undefined) return;
+    const name = `${table} ${group}`;
+    const keys = this.#groups.get(name) ?? new Set<string>();
+    keys.add(key);
+    this.#groups.set(name, keys);
   }
 
   /**

@@ -59,7 +59,7 @@ function selection(
   training: Training | undefined,
 ): Pick<DataManifest, "files" | "excluded" | "changeMs"> {
   const ordinal = trackOf(view, run.model, run.scope)?.value.ordinal ?? 0;
-  const episodes = view.all("episode").flatMap(({ value }) => (value.track === ordinal ? [value] : []));
+  const episodes = view.of("episode", String(ordinal)).map(({ value }) => value);
   const changeMs = episodes.find(({ id }) => id === run.episode)?.fromMs ?? 0;
   const excluded = episodes
     .filter(isFault)
@@ -70,8 +70,8 @@ function selection(
     }))
     .sort((a, b) => a.fromMs - b.fromMs);
   const all = view
-    .all("segment")
-    .flatMap(({ value }) => (value.track === ordinal ? [value] : []))
+    .of("segment", String(ordinal))
+    .map(({ value }) => value)
     .sort((a, b) => a.fromMs - b.fromMs);
   const newestMs = all.reduce((most, { toMs }) => Math.max(most, toMs), 0);
   const fromMs = windowStart(changeMs, episodes, newestMs);

@@ -65,8 +65,8 @@ function obstacle(
     return { code: "strict", reason: "runs of strict tracks are not built yet: they need a sandbox without network" };
   if (track.frozen) return { code: "frozen", reason: "the track is frozen" };
   const fault = draft
-    .all("episode")
-    .find(({ value }) => value.track === episode.track && value.class === "quality" && value.state !== "Closed");
+    .of("episode", String(episode.track))
+    .find(({ value }) => value.class === "quality" && value.state !== "Closed");
   if (fault !== undefined)
     return { code: "quality", reason: `data fault ${fault.value.id} is open: retraining would learn it` };
   const nowMs = clockOf(pass, episode);

@@ -65,13 +65,8 @@ function refusal({ draft, refuses }: Pass, run: RunState): string | undefined {
 /** What else of this track is under way (A2). */
 function busyWith({ draft }: Pass, run: RunState): string | undefined {
   const other = draft
-    .all("run")
-    .find(
-      ({ value }) =>
-        value.model === run.model &&
-        value.scope === run.scope &&
-        (value.phase === "Running" || value.phase === "Checking"),
-    );
+    .of("run", run.model)
+    .find(({ value }) => value.scope === run.scope && (value.phase === "Running" || value.phase === "Checking"));
   if (other !== undefined) return `waits for run ${other.value.id}`;
   const rollout = liveRollout(draft, run.model, run.scope);
   return rollout === undefined ? undefined : `waits for rollout ${rollout.value.id}`;

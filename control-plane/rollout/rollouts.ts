@@ -27,8 +27,8 @@ type Move = { to: RolloutStage; reason: string; actor?: string };
 /** The oldest order by hand that this stage allows. */
 function byHand({ draft }: Pass, rollout: RolloutState): Move | undefined {
   const orders = draft
-    .all("order")
-    .flatMap(({ value }) => (value.target === rollout.id && value.by === "hand" ? [value] : []))
+    .of("order", rollout.id)
+    .flatMap(({ value }) => (value.by === "hand" ? [value] : []))
     .sort((a, b) => a.createdMs - b.createdMs || (a.id < b.id ? -1 : 1));
   for (const order of orders) {
     const to = handStage(order, rollout.stage);
@@ -155,6 +155,6 @@ function take(pass: Pass, rollout: RolloutState, { to, reason, actor }: Move): v
 /** The episode that a promotion by hand ends. */
 function openEpisode({ draft }: Pass, ordinal: number): string | undefined {
   return draft
-    .all("episode")
-    .find(({ value }) => value.track === ordinal && value.class !== "quality" && value.state === "Confirmed")?.value.id;
+    .of("episode", String(ordinal))
+    .find(({ value }) => value.class !== "quality" && value.state === "Confirmed")?.value.id;
 }

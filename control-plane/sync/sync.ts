@@ -1,7 +1,6 @@
 // driftmesh.internal.v1.Sync: what sidecars and gateways follow. The newest state, then each change; a slow reader may miss states, never the newest.
 // Y1 Changes are gathered for GATHER_MS, so that a pass that touches many keys is one message.
 import type { Clock } from "#kernel/base/clock.ts";
-import { canonicalJson } from "#kernel/base/bytes.ts";
 import { KEYS } from "#kernel/domain/state.ts";
 import { MeshError } from "#kernel/fault/error.ts";
 import type { ServiceImpl } from "#kernel/rpc/connect.ts";
@@ -10,6 +9,7 @@ import { modelMessage } from "../backend/door.ts";
 import { followsChampion, targetVersion } from "../deployments/door.ts";
 import { loadSpec } from "../leader/door.ts";
 import {
+  alike,
   claims,
   deployments,
   macKeys,
@@ -32,22 +32,38 @@ export function syncService({ world, clock }: SyncDeps): ServiceImpl<typeof Sync
       const known = world.get("replica", KEYS.replica(replica))?.value;
       if (known !== undefined && known.boot !== boot)
         throw new MeshError("DM-2007", `replica ${replica} has boot ${known.boot}, not ${boot}`);
-      return follow({ world, clock }, signal, () => replicaOrders(world, replica));
+      return follow({ world, clock }, signal, {
+        stamp: () => replicaStamp(world, replica),
+        look: () => replicaOrders(world, replica),
+      });
     },
-    followRoutes: (_request, { signal }) => follow({ world, clock }, signal, () => routesOf(world)),
+    followRoutes: (_request, { signal }) =>
+      follow({ world, clock }, signal, {
+        stamp: () => ROUTE_TABLES.map((table) => world.stamp(table)).join(" "),
+        look: () => routesOf(world),
+      }),
   };
 }
 
-async function* follow<T>({ world, clock }: SyncDeps, signal: AbortSignal, look: () => T): AsyncGenerator<T> {
-  let told: string | undefined;
+/** `look` is taken when `stamp` has changed, and told when it says something new. */
+type Source<T> = { stamp: () => string; look: () => T };
+
+async function* follow<T>(
+  { world, clock }: SyncDeps,
+  signal: AbortSignal,
+  { stamp, look }: Source<T>,
+): AsyncGenerator<T> {
+  let told: T | undefined;
+  let stamped: string | undefined;
   while (!signal.aborted) {
     const { version } = world.changes.get();
-    if (world.synced) {
-      const now = look();
-      const mark = fingerprint(now);
-      if (mark !== told) {
-        told = mark;
-        yield now;
+    const now = world.synced ? stamp() : stamped;
+    if (now !== stamped) {
+      stamped = now;
+      const message = look();
+      if (!alike(told, message)) {
+        told = message;
+        yield message;
       }
     }
     await world.changes.changed(version, signal);
@@ -55,11 +71,25 @@ async function* follow<T>({ world, clock }: SyncDeps, signal: AbortSignal, look:
   }
 }
 
-/** Content as text; bytes and bigints included. */
-function fingerprint(value: unknown): string {
-  return canonicalJson(
-    JSON.parse(JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? `${part}n` : part))),
-  );
+const ROUTE_TABLES = [
+  "epoch",
+  "mac",
+  "track",
+  "route",
+  "replica",
+  "alias",
+  "version",
+  "spec",
+  "ack",
+  "end",
+  "status",
+] as const;
+
+/** Of everything that the orders of a replica are made of. */
+function replicaStamp(view: View, id: string): string {
+  const workload = workloadOf(view, view.get("replica", KEYS.replica(id))?.value.workload ?? "")?.value;
+  const route = workload === undefined ? undefined : view.get("route", KEYS.route(workload.model, workload.scope));
+  return `${workload?.id ?? ""} ${route?.revision ?? 0} ${view.stamp("mac")}`;
 }
 
 function keysOf(view: View): Uint8Array<ArrayBuffer>[] {

@@ -33,9 +33,19 @@ export function deploymentOf(view: View, id: string): Deployment | undefined {
   };
 }
 
-/** All deployments, in no order. */
-export function deployments(view: View): Deployment[] {
-  return view.all("spec").flatMap(({ value }) => deploymentOf(view, value.id) ?? []);
+type Listing = { stamp: number; deployments: readonly Deployment[] };
+const listings = new WeakMap<View, Listing>();
+
+/** All deployments, in no order. Put together once for each state of their tables. */
+export function deployments(view: View): readonly Deployment[] {
+  const stampOf = (v: View): number => v.stamp("spec") + v.stamp("ack") + v.stamp("end") + v.stamp("status");
+  const stamp = stampOf(view);
+  if (view.base !== undefined && stampOf(view.base) === stamp) return deployments(view.base);
+  const known = listings.get(view);
+  if (known?.stamp === stamp) return known.deployments;
+  const found = view.all("spec").flatMap(({ value }) => deploymentOf(view, value.id) ?? []);
+  listings.set(view, { stamp, deployments: found });
+  return found;
 }
 
 /** States in which a deployment holds or wants a place. */
@@ -69,9 +79,8 @@ export function aliasesOf(
   model: string,
 ): { scope: Scope; alias: string; version: number; previous: number; reason: string }[] {
   return view
-    .all("alias")
+    .of("alias", model)
     .map(({ key, value }) => ({ ...aliasParts(key), ...value }))
-    .filter((alias) => alias.model === model)
     .sort((a, b) => (`${a.scope} ${a.alias}` < `${b.scope} ${b.alias}` ? -1 : 1));
 }
 
@@ -82,8 +91,8 @@ export function versionOf(view: View, model: string, version: number): VersionSt
 /** Versions of a model, oldest first. */
 export function versionsOf(view: View, model: string): VersionState[] {
   return view
-    .all("version")
-    .flatMap(({ value }) => (value.model === model ? [value] : []))
+    .of("version", model)
+    .map(({ value }) => value)
     .sort((a, b) => a.version - b.version);
 }
 
@@ -93,8 +102,8 @@ export function trackOf(view: View, model: string, scope: Scope): Held<TrackStat
 
 export function runsOf(view: View, model: string): RunState[] {
   return view
-    .all("run")
-    .flatMap(({ value }) => (value.model === model ? [value] : []))
+    .of("run", model)
+    .map(({ value }) => value)
     .sort((a, b) => a.createdMs - b.createdMs || (a.id < b.id ? -1 : 1));
 }
 
@@ -103,9 +112,7 @@ export const ROLLOUT_ENDED: ReadonlySet<string> = new Set(["Promoted", "Rejected
 
 /** The rollout of a track that has not ended. */
 export function liveRollout(view: View, model: string, scope: Scope): Held<RolloutState> | undefined {
-  return view
-    .all("rollout")
-    .find(({ value }) => value.model === model && value.scope === scope && !ROLLOUT_ENDED.has(value.stage));
+  return view.of("rollout", model).find(({ value }) => value.scope === scope && !ROLLOUT_ENDED.has(value.stage));
 }
 
 /** The track's event clock: the watermark of its newest verdict, or 0. */
@@ -127,8 +134,8 @@ export const REPLICA_ENDED: ReadonlySet<string> = new Set(["Gone", "Lost"]);
 /** Replicas of a workload that are wanted or running, oldest boot first. */
 export function replicasOf(view: View, workload: string): Held<ReplicaState>[] {
   return view
-    .all("replica")
-    .filter(({ value }) => value.workload === workload && !REPLICA_ENDED.has(value.phase))
+    .of("replica", workload)
+    .filter(({ value }) => !REPLICA_ENDED.has(value.phase))
     .sort((a, b) => a.value.boot - b.value.boot);
 }
 

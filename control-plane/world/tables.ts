@@ -144,3 +144,23 @@ export function aliasParts(key: string): { model: string; scope: Scope; alias: s
   const [, model = "", token = "", alias = ""] = key.split(".");
   return { model, scope: scopeOfToken(token), alias };
 }
+
+type Grouping = { [K in TableName]?: (key: string, value: Tables[K]) => string };
+/** By what entries of a table are asked for together. The group of a key never changes. */
+const GROUPINGS = {
+  alias: (key) => key.split(".")[1] ?? "",
+  version: (_key, { model }) => model,
+  run: (_key, { model }) => model,
+  rollout: (_key, { model }) => model,
+  order: (_key, { target }) => target,
+  replica: (_key, { workload }) => workload,
+  episode: (_key, { track }) => String(track),
+  segment: (_key, { track }) => String(track),
+} as const satisfies Grouping;
+export type GroupedName = keyof typeof GROUPINGS;
+
+/** The group of an entry; undefined for tables without groups. */
+export function groupOf(table: TableName, key: string, value: unknown): string | undefined {
+  const of = (GROUPINGS as Readonly<Record<string, ((key: string, value: never) => string) | undefined>>)[table];
+  return of?.(key, value as never);
+}

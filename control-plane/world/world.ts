@@ -4,7 +4,7 @@
 // W3 `seen` tells how far the watch of mesh_state has come: whoever decides waits until it has seen what was written before.
 import { Cell } from "#kernel/base/queue.ts";
 import type { Entry, Write } from "#kernel/store/ports.ts";
-import { TABLE_NAMES, type TableName, type Tables, tableOf } from "./tables.ts";
+import { type GroupedName, groupOf, TABLE_NAMES, type TableName, type Tables, tableOf } from "./tables.ts";
 
 /** One key's value. */
 export type Held<T> = { readonly key: string; readonly value: T; readonly revision: number };
@@ -13,6 +13,12 @@ export type Held<T> = { readonly key: string; readonly value: T; readonly revisi
 export interface View {
   get<K extends TableName>(table: K, key: string): Held<Tables[K]> | undefined;
   all<K extends TableName>(table: K): Held<Tables[K]>[];
+  /** Entries of one group: replicas of a workload, runs of a model (see GROUPINGS). */
+  of<K extends GroupedName>(table: K, group: string): Held<Tables[K]>[];
+  /** Grows with each change of the table: what was computed from it holds while this stays. */
+  stamp(table: TableName): number;
+  /** What a draft lies on. */
+  readonly base?: View;
 }
 
 type Maps = { [K in TableName]: Map<string, Held<Tables[K]>> };
@@ -21,6 +27,8 @@ export class World implements View {
   /** Counts changes; readers wait on it. */
   readonly changes = new Cell(0);
   readonly #maps: Maps;
+  readonly #groups = new Map<string, Map<string, Held<unknown>>>();
+  readonly #stamps = new Map<TableName, number>();
   #unsynced = new Set<string>();
   #seen = 0;
   #lease: { holder: string; term: number; seenMs: number } | undefined;
@@ -37,6 +45,14 @@ export class World implements View {
 
   all<K extends TableName>(table: K): Held<Tables[K]>[] {
     return [...this.#maps[table].values()];
+  }
+
+  of<K extends GroupedName>(table: K, group: string): Held<Tables[K]>[] {
+    return [...(this.#groups.get(`${table} ${group}`)?.values() ?? [])] as Held<Tables[K]>[];
+  }
+
+  stamp(table: TableName): number {
+    return this.#stamps.get(table) ?? 0;
   }
 
   /** True when every followed prefix has been seen whole. */
@@ -82,7 +98,7 @@ export class World implements View {
     const map: Map<string, Held<unknown>> = this.#maps[table];
     const known = map.get(entry.key);
     if (!reset && known !== undefined && known.revision >= entry.revision) return;
-    map.set(entry.key, { key: entry.key, value: parse(entry.value), revision: entry.revision });
+    this.#set(table, { key: entry.key, value: parse(entry.value), revision: entry.revision });
     this.#changed();
   }
 
@@ -91,7 +107,7 @@ export class World implements View {
     if (table === undefined) return;
     const known = this.#maps[table].get(key);
     if (known === undefined || known.revision > revision) return;
-    this.#maps[table].delete(key);
+    this.#remove(table, key);
     this.#changed();
   }
 
@@ -99,7 +115,7 @@ export class World implements View {
   retain(prefix: string, keep: ReadonlySet<string>, tables: readonly TableName[]): void {
     for (const table of tables)
       for (const key of this.#maps[table].keys())
-        if (key.startsWith(prefix) && !keep.has(key)) this.#maps[table].delete(key);
+        if (key.startsWith(prefix) && !keep.has(key)) this.#remove(table, key);
     this.#changed();
   }
 
@@ -110,6 +126,29 @@ export class World implements View {
       if (write.kind === "delete") this.delete(write.key, revision);
       else this.put({ key: write.key, value: write.value, revision });
     });
+  }
+
+  #set(table: TableName, held: Held<unknown>): void {
+    const map: Map<string, Held<unknown>> = this.#maps[table];
+    map.set(held.key, held);
+    this.#stamps.set(table, this.stamp(table) + 1);
+    const group = groupOf(table, held.key, held.value);
+    if (group === undefined) return;
+    const name = `${table} ${group}`;
+    const members = this.#groups.get(name) ?? new Map<string, Held<unknown>>();
+    members.set(held.key, held);
+    this.#groups.set(name, members);
+  }
+
+  #remove(table: TableName, key: string): void {
+    const held: Held<unknown> | undefined = this.#maps[table].get(key);
+    if (held === undefined) return;
+    this.#maps[table].delete(key);
+    this.#stamps.set(table, this.stamp(table) + 1);
+    const name = `${table} ${groupOf(table, key, held.value)}`;
+    const members = this.#groups.get(name);
+    members?.delete(key);
+    if (members?.size === 0) this.#groups.delete(name);
   }
 
   #changed(): void {
