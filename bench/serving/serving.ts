@@ -101,7 +101,7 @@ async function load(mesh: TestMesh, address: string, { size, rows }: { size: num
   return {
     rate: (wanted * size) / seconds,
     cpuUs: spent(() => true),
-    sidecarUs: spent((name) => name.startsWith("replica") || name.startsWith("rep_") || name.includes("sidecar")),
+    sidecarUs: spent((name) => name.startsWith("replica/")),
     gatewayUs: spent((name) => name === "gateway"),
   };
 }
