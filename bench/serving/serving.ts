@@ -78,7 +78,11 @@ export async function serving({ tiny }: { tiny: boolean }): Promise<string> {
 /** Sends `rows` rows in requests of `size`; rows/s, and CPU of services per row in microseconds. */
 async function load(mesh: TestMesh, address: string, { size, rows }: { size: number; rows: number }) {
   const client = connectClient(GRPCInferenceService, address);
-  const request = { ...requestOf(exampleColumns(size), []), modelName: "flight-bench", parameters: {} };
+  const request = {
+    ...requestOf(exampleColumns(size), new Float64Array(size)),
+    modelName: "flight-bench",
+    parameters: {},
+  };
   const wanted = Math.max(IN_FLIGHT, Math.floor(rows / size));
   const before = await usage(mesh);
   const startMs = performance.now();

@@ -10,6 +10,7 @@ import { brokenFeed, changedWorld, live, storms } from "./steps/live.ts";
 import { payoff, replays } from "./steps/payoff.ts";
 import { deploy, discover, register } from "./steps/prepare.ts";
 import { strict } from "./steps/strict.ts";
+import { trainingData } from "./steps/training-data.ts";
 import { nothingSeen } from "./watch.ts";
 import type { World } from "./world.ts";
 
@@ -39,6 +40,7 @@ try {
   storms(world);
   brokenFeed(world);
   changedWorld(world);
+  await trainingData(world);
   await payoff(world);
   await replays(world);
   await strict(world);

@@ -7,8 +7,8 @@ import { pushBacks, NO_STORY, toColumns, truthIsLost } from "../../features.ts";
 import { requestOf, scoresOf } from "../feed.ts";
 import { textAt, until, MODEL, type World } from "../world.ts";
 
-/** Airports that exist nowhere else: texts a search can find in records. */
-const MARKS = ["QZXORIGIN", "QZXTARGET"] as const;
+/** Airports and a client's id that exist nowhere else: texts a search can find in records, logs and metrics. */
+const MARKS = ["QZXORIGIN", "QZXTARGET", "QZXCLIENT"] as const;
 /** A distance no flight has, as FP32 bytes and as text, to find numbers too. */
 const MARKED_DISTANCE = 31337.125;
 const ROWS = 1000;
@@ -70,6 +70,7 @@ async function sendMarked({ mesh, flights, options }: World, endpoint: string, m
           part.map((p) => p.dateMs),
         ),
         modelName,
+        id: `${MARKS[2]}-${at}`,
       }),
     );
     const labels = part.flatMap((p, row) =>
