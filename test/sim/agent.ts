@@ -6,7 +6,16 @@ import { Cell } from "#kernel/base/queue.ts";
 import type { Rand } from "#kernel/base/rand.ts";
 import type { Token } from "#kernel/domain/state.ts";
 import { MeshError } from "#kernel/fault/error.ts";
-import { type Backend, MACHINE_LOST, type Observed, type ReplicaReport, type RunReport, type WantedReplica, type WantedRun, type WantedSet } from "../../control-plane/backend/backend.ts";
+import {
+  type Backend,
+  MACHINE_LOST,
+  type Observed,
+  type ReplicaReport,
+  type RunReport,
+  type WantedReplica,
+  type WantedRun,
+  type WantedSet,
+} from "../../control-plane/backend/backend.ts";
 import { follow, type Seat } from "./store.ts";
 import type { Trace } from "./trace.ts";
 
@@ -15,8 +24,13 @@ export type MachineOptions = {
   rand: Rand;
   trace: Trace;
   nodes: Observed["nodes"];
+  sabotage: { amnesia?: boolean; lossy?: boolean };
   /** Carries out one attempt: what it made, or why it failed. */
-  train: (run: WantedRun) => Promise<Pick<RunReport, "artifactSha256" | "artifactBytes" | "profileSha256" | "metrics" | "load" | "logSha256"> | string>;
+  train: (
+    run: WantedRun,
+  ) => Promise<
+    Pick<RunReport, "artifactSha256" | "artifactBytes" | "profileSha256" | "metrics" | "load" | "logSha256"> | string
+  >;
 };
 
 /** A process that serves, whether or not an agent knows of it. */
@@ -61,7 +75,8 @@ export class Machine {
       replica.end.abort();
       const { serving } = replica;
       if (serving === undefined) this.#ended(replica, "died with its agent");
-      else void this.#options.time.sleep(ORPHAN_MS).then(() => this.#stopServing(replica, "its agent did not come back"));
+      else
+        void this.#options.time.sleep(ORPHAN_MS).then(() => this.#stopServing(replica, "its agent did not come back"));
     }
     this.#replicas.clear();
     this.#changed();
@@ -70,6 +85,7 @@ export class Machine {
   restart(): void {
     if (this.#alive) return;
     this.#alive = true;
+    if (this.#options.sabotage.amnesia === true) this.#begun.clear();
     this.#boot += 1;
     this.#sinceMs = this.#options.time.wallMs();
     this.#options.trace.add({ kind: "process", name: "agent", what: "restarted" });
@@ -89,16 +105,18 @@ export class Machine {
   #apply(wanted: WantedSet, token: Token): void {
     if (!this.#alive) throw new MeshError("DM-6001", "the agent does not answer");
     const { epoch, term } = this.#token;
+    const { lossy } = this.#options.sabotage;
     if (token.epoch < epoch || (token.epoch === epoch && token.term < term))
       throw new MeshError("DM-2007", `token ${token.epoch}.${token.term} is lower than ${epoch}.${term}`);
     this.#token = token;
-    const replicas = new Set(wanted.replicas.map(replicaKey));
+    const heard = lossy === true && this.#options.rand.next() < 0.1 ? wanted.replicas.slice(1) : wanted.replicas;
+    const replicas = new Set(heard.map(replicaKey));
     for (const [key, replica] of this.#replicas) {
       if (replicas.has(key)) continue;
       if (ended(replica.report.phase)) this.#replicas.delete(key);
       else this.#drain(replica);
     }
-    for (const one of wanted.replicas) {
+    for (const one of heard) {
       const known = this.#replicas.get(replicaKey(one));
       if (known === undefined) this.#beginReplica(one);
       else if (one.draining) this.#drain(known);
@@ -123,9 +141,13 @@ export class Machine {
       const { version } = this.#changes.get();
       const cut = network.isCut(process.name);
       const now = cut ? told : this.#look();
-      if (now !== undefined && (!cut || now.connected)) yield (told = cut ? { ...now, connected: false, sinceMs: time.wallMs() } : now);
+      if (now !== undefined && (!cut || now.connected))
+        yield (told = cut ? { ...now, connected: false, sinceMs: time.wallMs() } : now);
       const poll = new AbortController();
-      await Promise.race([this.#changes.changed(version, AbortSignal.any([signal, poll.signal])), time.sleep(1_000, signal).catch(() => undefined)]);
+      await Promise.race([
+        this.#changes.changed(version, AbortSignal.any([signal, poll.signal])),
+        time.sleep(1_000, signal).catch(() => undefined),
+      ]);
       poll.abort();
     }
   }
@@ -137,7 +159,12 @@ export class Machine {
       sinceMs: this.#sinceMs,
       agentBoot: `agent-${this.#boot}`,
       nodes: this.#options.nodes,
-      replicas: silent ? [] : [...this.#replicas.values()].map(({ report, serving }) => ({ ...report, lastNumber: serving?.rows ?? report.lastNumber })),
+      replicas: silent
+        ? []
+        : [...this.#replicas.values()].map(({ report, serving }) => ({
+            ...report,
+            lastNumber: serving?.rows ?? report.lastNumber,
+          })),
       runs: silent ? [] : [...this.#runs.values()].map(({ report }) => ({ ...report })),
     };
   }
@@ -186,7 +213,13 @@ export class Machine {
     if (ended(report.phase) || report.phase === "draining") return;
     report.phase = "draining";
     end.abort();
-    this.#options.trace.add({ kind: "agent", what: "replica-stopped", id: report.id, number: report.boot, says: "told to leave" });
+    this.#options.trace.add({
+      kind: "agent",
+      what: "replica-stopped",
+      id: report.id,
+      number: report.boot,
+      says: "told to leave",
+    });
     const { time, rand } = this.#options;
     void time.sleep(200 + rand.below(2_000)).then(() => {
       report.phase = "gone";
@@ -208,8 +241,16 @@ export class Machine {
 
   #beginRun(wanted: WantedRun): void {
     const report: RunReport = {
-      id: wanted.id, attempt: wanted.attempt, phase: "running", reason: "",
-      artifactSha256: "", artifactBytes: 0, profileSha256: "", metrics: {}, logSha256: "", load: undefined,
+      id: wanted.id,
+      attempt: wanted.attempt,
+      phase: "running",
+      reason: "",
+      artifactSha256: "",
+      artifactBytes: 0,
+      profileSha256: "",
+      metrics: {},
+      logSha256: "",
+      load: undefined,
     };
     const key = runKey(wanted);
     const run: Run = { wanted, report, end: new AbortController() };
@@ -220,7 +261,13 @@ export class Machine {
       return;
     }
     this.#begun.add(key);
-    this.#options.trace.add({ kind: "agent", what: "run-started", id: wanted.id, number: wanted.attempt, says: wanted.train ? "train" : "check" });
+    this.#options.trace.add({
+      kind: "agent",
+      what: "run-started",
+      id: wanted.id,
+      number: wanted.attempt,
+      says: wanted.train ? "train" : "check",
+    });
     void this.#execute(key, run).catch(() => undefined);
   }
 

@@ -24,7 +24,13 @@ export type Desk = {
   orderRun(requestId: string, model: string): Promise<string>;
   decide(rollout: string, word: "promote" | "reject"): Promise<string>;
 };
-export type DeskOptions = { planes: readonly Slot<ControlPlane>[]; time: VirtualClock; network: Network; rand: Rand; blobs: SimBlobs };
+export type DeskOptions = {
+  planes: readonly Slot<ControlPlane>[];
+  time: VirtualClock;
+  network: Network;
+  rand: Rand;
+  blobs: SimBlobs;
+};
 
 const PATIENCE_MS = 15_000;
 const OFFER_MS = 20_000;
@@ -39,12 +45,26 @@ export function deskOf(options: DeskOptions): Desk {
       const { memory } = options.blobs;
       const uploaded = (what: string): Promise<string> => memory.put(new TextEncoder().encode(`${what} of ${name}`));
       const came = trained
-        ? { trainCode: { treeSha256: await uploaded("code"), command: ["node", "train.ts"] }, trainingData: { sha256: await uploaded("data") } }
+        ? {
+            trainCode: { treeSha256: await uploaded("code"), command: ["node", "train.ts"] },
+            trainingData: { sha256: await uploaded("data") },
+          }
         : {};
       const inference = trained ? { runtime: "onnx" } : { runtime: "onnx", artifactSha256: await uploaded("artifact") };
-      const resources = { trainingResources: { cpu: 1, memoryBytes: 512n * MIB }, runResources: { cpu: 0.5, memoryBytes: 256n * MIB } };
+      const resources = {
+        trainingResources: { cpu: 1, memoryBytes: 512n * MIB },
+        runResources: { cpu: 0.5, memoryBytes: 256n * MIB },
+      };
       const features = [{ name: "x", type: FeatureType.NUMBER }];
-      const description = { name, kind: ModelKind.BINARY_CLASSIFICATION, ...came, ...resources, features, inference, policy: POLICY };
+      const description = {
+        name,
+        kind: ModelKind.BINARY_CLASSIFICATION,
+        ...came,
+        ...resources,
+        features,
+        inference,
+        policy: POLICY,
+      };
       await call(({ registry }) => registry.registerModel({ requestId, description }));
       return name;
     },
@@ -64,7 +84,11 @@ export function deskOf(options: DeskOptions): Desk {
       return derivedId("ord", id);
     },
     decide: async (id, word) =>
-      (await call(({ rollouts }) => (word === "promote" ? rollouts.promoteRollout({ id }) : rollouts.rejectRollout({ id })))).id,
+      (
+        await call(({ rollouts }) =>
+          word === "promote" ? rollouts.promoteRollout({ id }) : rollouts.rejectRollout({ id }),
+        )
+      ).id,
   };
 }
 

@@ -19,7 +19,7 @@ export type FaultOptions = {
 };
 
 /** Mean time between two faults, drawn once per seed from this range. */
-const EVERY_MS = { least: 5_000, most: 40_000 };
+const EVERY_MS = { least: 4_000, most: 30_000 };
 
 export class Faults {
   readonly #options: FaultOptions;

@@ -11,7 +11,15 @@ if (values.seeds === undefined) await one(Number(values.seed ?? 42));
 else await many(Number(values.from), Number(values.seeds));
 
 async function one(seed: number): Promise<void> {
-  const result = await simulate({ seed, heard: (stamped) => process.stdout.write(linesOf(stamped).map((line) => `${line}\n`).join("")) });
+  const result = await simulate({
+    seed,
+    heard: (stamped) =>
+      process.stdout.write(
+        linesOf(stamped)
+          .map((line) => `${line}\n`)
+          .join(""),
+      ),
+  });
   report(result);
 }
 
@@ -26,8 +34,12 @@ async function many(from: number, count: number): Promise<void> {
 }
 
 function report({ seed, broken, steps, virtualMs, digest, counts }: SimResult): void {
-  const figures = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ");
-  process.stdout.write(`seed ${seed}: ${Math.round(virtualMs / 1000)} s, ${steps} steps, ${figures}, history ${digest.slice(0, 12)}\n`);
+  const figures = Object.entries(counts)
+    .map(([name, n]) => `${n} ${name}`)
+    .join(", ");
+  process.stdout.write(
+    `seed ${seed}: ${Math.round(virtualMs / 1000)} s, ${steps} steps, ${figures}, history ${digest.slice(0, 12)}\n`,
+  );
   for (const { checker, atMs, says } of broken.slice(0, 20))
     process.stdout.write(`  BROKEN ${checker} at ${(atMs / 1000).toFixed(3)} s: ${says}\n`);
   if (broken.length > 0) process.exitCode = 1;

@@ -85,7 +85,10 @@ export class Network {
     return new Promise((resolve, reject) => {
       const abort = (): void => reject(signal.reason as Error);
       signal.addEventListener("abort", abort, { once: true });
-      answer.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort)).catch(() => undefined);
+      answer
+        .then(resolve, reject)
+        .finally(() => signal.removeEventListener("abort", abort))
+        .catch(() => undefined);
     });
   }
 
@@ -102,14 +105,21 @@ export class Network {
     if (this.#cut.has(by.name) || this.chance(weather.requestLost)) return this.#unanswered();
     if (inOrder !== true && this.chance(weather.late)) {
       const lateMs = GIVE_UP_MS + this.#rand.below(20_000);
-      void this.#time.sleep(lateMs).then(effect).catch(() => undefined);
+      void this.#time
+        .sleep(lateMs)
+        .then(effect)
+        .catch(() => undefined);
       return this.#unanswered();
     }
     this.strike(by, "before");
     if (by.state === "dead") return this.#unanswered();
     const result = await effect();
     this.strike(by, "after");
-    if (repeatable === true && this.chance(weather.twice)) void this.#time.sleep(this.#rand.below(2_000)).then(effect).catch(() => undefined);
+    if (repeatable === true && this.chance(weather.twice))
+      void this.#time
+        .sleep(this.#rand.below(2_000))
+        .then(effect)
+        .catch(() => undefined);
     if (this.chance(weather.answerLost)) return this.#unanswered();
     await this.#time.sleep(1);
     return result;

@@ -15,12 +15,12 @@ export class SimProcess {
     this.clock = {
       wallMs: () => time.wallMs(),
       monotonicMs: () => time.monotonicMs(),
-      sleep: (ms, signal) => this.gate(time.sleep(ms, this.with(signal))),
+      sleep: (ms, signal) => this.gate(time.sleep(ms, signal)),
       deadline: (ms) => {
         const over = new AbortController();
         const timeout = new DOMException("timed out", "TimeoutError");
         const fire = (): void => this.deliver(() => over.abort(timeout));
-        void time.sleep(ms, this.killed).then(fire, () => undefined);
+        void time.sleep(ms).then(fire);
         return over.signal;
       },
     };
@@ -44,7 +44,7 @@ export class SimProcess {
     return new Promise((resolve, reject) => {
       outcome.then(
         (value) => this.deliver(() => resolve(value)),
-        (thrown: unknown) => this.deliver(() => reject(thrown as Error)),
+        (thrown: unknown) => this.deliver(() => reject(thrown)),
       );
     });
   }

@@ -34,16 +34,31 @@ export type ControlPlane = {
 type Booted<S> = { service: S; ended: Promise<unknown> };
 type Around = { servers: Servers; rand: Rand; trace: Trace };
 
-export function bootControlPlane(seat: Seat, { servers, machine, rand, trace }: Around & { machine: Machine }): Booted<ControlPlane> {
+export function bootControlPlane(
+  seat: Seat,
+  { servers, machine, rand, trace }: Around & { machine: Machine },
+): Booted<ControlPlane> {
   const { clock, name } = seat.process;
   const { state, drift, panes, events, blobs } = servers;
   const plane = createControlPlane({
-    ...{ state: state.for(seat), drift: drift.for(seat), panes: panes.for(seat), events: events.for(seat), blobs: blobs.for(seat) },
-    ...{ backend: machine.backendFor(seat), clock, rand, log: logTo(trace, name), holder: name },
+    state: state.for(seat),
+    drift: drift.for(seat),
+    panes: panes.for(seat),
+    events: events.for(seat),
+    blobs: blobs.for(seat),
+    backend: machine.backendFor(seat),
+    clock,
+    rand,
+    log: logTo(trace, name),
+    holder: name,
     settings: { endpoint: "127.0.0.1:4747", dataFolder: "/data", version: "0.0.0" },
   });
   const transport = createRouterTransport((router) => plane.routes(router), {
-    router: { interceptors: [(next) => (request) => next(request).catch((thrown: unknown) => Promise.reject(toConnectError(thrown)))] },
+    router: {
+      interceptors: [
+        (next) => (request) => next(request).catch((thrown: unknown) => Promise.reject(toConnectError(thrown))),
+      ],
+    },
   });
   const service: ControlPlane = {
     registry: createClient(Registry, transport),
@@ -58,8 +73,16 @@ export function bootDrift(seat: Seat, { servers, rand, trace }: Around): Booted<
   const { clock, name } = seat.process;
   const { drift: state, records, feedback, panes, events, blobs } = servers;
   const drift = createDrift({
-    ...{ state: state.for(seat), records: records.for(seat), feedback: feedback.for(seat), panes: panes.for(seat) },
-    ...{ events: events.for(seat), blobs: blobs.for(seat), clock, rand, log: logTo(trace, name), counters: noCounters },
+    state: state.for(seat),
+    records: records.for(seat),
+    feedback: feedback.for(seat),
+    panes: panes.for(seat),
+    events: events.for(seat),
+    blobs: blobs.for(seat),
+    clock,
+    rand,
+    log: logTo(trace, name),
+    counters: noCounters,
   });
   return { service: drift, ended: drift.run(new AbortController().signal) };
 }

@@ -7,8 +7,8 @@ import { createMesh, type Sabotage } from "./mesh.ts";
 import type { Stamped } from "./trace.ts";
 
 /** Virtual time with faults, and the virtual time within which everything has to end afterwards. */
-export const FAULTS_MS = 4 * 60_000;
-export const QUIET_MS = 6 * 60_000;
+export const FAULTS_MS = 150_000;
+export const QUIET_MS = 240_000;
 
 export type SimOptions = { seed: number; heard?: (stamped: Stamped) => void; sabotage?: Sabotage };
 export type SimResult = {
@@ -51,7 +51,7 @@ export async function simulate({ seed, heard, sabotage }: SimOptions): Promise<S
     await until(startMs + FAULTS_MS + QUIET_MS);
   }
   if (broken.length === 0) {
-    mesh.finish();
+    await mesh.finish();
     trace.add({ kind: "ended" });
   }
   mesh.close();

@@ -11,6 +11,8 @@ export type SlotOptions<S> = {
   time: VirtualClock;
   network: Network;
   trace: Trace;
+  /** Planted: the process's monotonic clock stands still. */
+  deposed?: boolean;
   /** Builds the service and sets it going; `ended` resolves when it ends by itself, which is a crash. */
   boot: (seat: Seat) => { service: S; ended: Promise<unknown> };
 };
@@ -32,8 +34,9 @@ export class Slot<S = unknown> {
 
   start(): void {
     if (this.process !== undefined && this.process.state !== "dead") return;
-    const { name, time, network, trace, boot } = this.#options;
+    const { name, time, network, trace, boot, deposed } = this.#options;
     const process = new SimProcess(name, time);
+    if (deposed === true) process.clock.monotonicMs = () => 0;
     this.process = process;
     trace.add({ kind: "process", name, what: "started" });
     const { service, ended } = boot({ process, network });

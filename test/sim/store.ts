@@ -1,6 +1,17 @@
 // The store, the log and the blobs of the simulated mesh: one of each, in memory, seen by every process through its own network.
 // S1 Every committed write is one trace event, with what each key was before. S2 A watch may lag and skip revisions, never the newest.
-import type { Blobs, Entry, EventLog, Guard, LogEvent, Publication, StateStore, WatchEvent, Write, WriteResult } from "#kernel/store/ports.ts";
+import type {
+  Blobs,
+  Entry,
+  EventLog,
+  Guard,
+  LogEvent,
+  Publication,
+  StateStore,
+  WatchEvent,
+  Write,
+  WriteResult,
+} from "#kernel/store/ports.ts";
 import { MemoryBlobs } from "#kernel/store/memory/blobs.ts";
 import { MemoryEventLog } from "#kernel/store/memory/event-log.ts";
 import { MemoryStateStore } from "#kernel/store/memory/state-store.ts";
@@ -8,6 +19,8 @@ import type { VirtualClock } from "#kernel/base/clock.ts";
 import type { Network } from "./network.ts";
 import type { SimProcess } from "./process.ts";
 import type { Trace } from "./trace.ts";
+
+type Sabotage = { unfenced?: boolean; forgetful?: boolean; deposed?: boolean };
 
 export type Seat = { process: SimProcess; network: Network };
 
@@ -18,9 +31,9 @@ export class SimBucket {
   readonly #trace: Trace;
   readonly #values = new Map<string, unknown>();
 
-  readonly #sabotage: { unfenced?: boolean; forgetful?: boolean };
+  readonly #sabotage: Sabotage;
 
-  constructor(name: "state" | "drift", trace: Trace, sabotage: { unfenced?: boolean; forgetful?: boolean } = {}) {
+  constructor(name: "state" | "drift", trace: Trace, sabotage: Sabotage = {}) {
     this.#name = name;
     this.#trace = trace;
     this.#sabotage = sabotage;
@@ -28,14 +41,21 @@ export class SimBucket {
 
   /** The server's side of a batch (S1). */
   async commit(by: string, writes: readonly Write[], guard?: Guard): Promise<WriteResult> {
-    const { unfenced, forgetful } = this.#sabotage;
+    const { unfenced, forgetful, deposed } = this.#sabotage;
+    const renewal = writes.length === 1 && writes[0]?.key === "lease.leader";
+    if (deposed === true && by === "cp-1" && renewal) throw new Error("the renewal was lost");
     if (forgetful === true && writes.some(({ key }) => key.endsWith(".ack"))) return { kind: "written", revision: 0 };
     const result = await this.memory.batch(writes, unfenced === true ? undefined : guard);
     if (result.kind === "fenced") this.#trace.add({ kind: "fenced", by, keys: writes.map(({ key }) => key) });
     if (result.kind !== "written") return result;
     const changes = writes.map((write) => {
       const before = this.#values.get(write.key);
-      const after = write.kind === "delete" ? undefined : opaque.test(write.key) ? { bytes: write.value.byteLength } : decoded(write.value);
+      const after =
+        write.kind === "delete"
+          ? undefined
+          : opaque.test(write.key)
+            ? { bytes: write.value.byteLength }
+            : decoded(write.value);
       if (after === undefined) this.#values.delete(write.key);
       else this.#values.set(write.key, after);
       return { key: write.key, before, after };
@@ -60,7 +80,8 @@ export class SimBucket {
 
   for({ process, network }: Seat): StateStore {
     const { memory } = this;
-    const call = <T>(effect: () => Promise<T>, signal?: AbortSignal): Promise<T> => network.call(process, effect, { signal });
+    const call = <T>(effect: () => Promise<T>, signal?: AbortSignal): Promise<T> =>
+      network.call(process, effect, { signal });
     return {
       get: (key, signal) => call(() => memory.get(key), signal),
       list: (prefix, signal): Promise<Entry[]> => call(() => memory.list(prefix), signal),
@@ -141,7 +162,8 @@ export async function* follow<T>(
       }
       const next = await process.gate(source.next());
       if (next.done === true) return;
-      while (network.isCut(process.name) && !signal.aborted) await process.clock.sleep(1_000, signal).catch(() => undefined);
+      while (network.isCut(process.name) && !signal.aborted)
+        await process.clock.sleep(1_000, signal).catch(() => undefined);
       yield next.value;
     }
   } finally {

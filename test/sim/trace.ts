@@ -13,8 +13,8 @@ export type TraceEvent =
   /** Somebody outside was told yes. */
   | { kind: "promised"; what: "model" | "deployment" | "release" | "order"; id: string }
   | { kind: "agent"; what: AgentDeed; id: string; number: number; says: string }
-  /** Ground truth of the traffic: rows of one day that were put into panes. */
-  | { kind: "rows"; track: number; version: number; dayMs: number; rows: number }
+  /** At the end: what had to come out of the streams, and what came out. */
+  | { kind: "account"; what: string; expected: number | string; found: number | string }
   /** A service ended that nobody had ended. */
   | { kind: "crash"; name: string; says: string }
   | { kind: "note"; says: string }
@@ -23,7 +23,13 @@ export type TraceEvent =
   | { kind: "ended" };
 
 /** `stopped`: it was told to, by a wanted set; `ended`: it is no more. */
-export type AgentDeed = "replica-started" | "replica-stopped" | "replica-ended" | "run-started" | "run-stopped" | "run-ended";
+export type AgentDeed =
+  | "replica-started"
+  | "replica-stopped"
+  | "replica-ended"
+  | "run-started"
+  | "run-stopped"
+  | "run-ended";
 
 export type Stamped = { atMs: number; event: TraceEvent };
 
@@ -73,8 +79,9 @@ export function linesOf({ atMs, event }: Stamped): string[] {
     case "ended":
       return [`${at}        --- the time to end is over`];
     case "published":
-    case "rows":
       return [];
+    case "account":
+      return [`${at}        ${event.what}: ${event.found} of ${event.expected}`];
   }
 }
 
@@ -91,17 +98,22 @@ function changeLine({ key, before, after }: Change): string[] {
 function brief(key: string, value: unknown): string {
   const at = (field: string): string => wordOf(fieldOf(value, field));
   if (key.endsWith(".status")) return `${at("state")} v${at("version")} (${at("reason")})`;
-  if (key.startsWith("workload.")) return `${at("phase")} x${at("replicas")} generation ${at("generation")} (${at("reason")})`;
+  if (key.startsWith("workload."))
+    return `${at("phase")} x${at("replicas")} generation ${at("generation")} (${at("reason")})`;
   if (key.startsWith("replica.")) return `${at("phase")} boot ${at("boot")} on ${at("node")} (${at("reason")})`;
-  if (key.startsWith("run.")) return `${at("phase")} attempt ${at("attempt")} version ${at("version")} (${at("reason")})`;
-  if (key.startsWith("rollout.")) return `${at("stage")} ${at("champion")} against ${at("challenger")} (${at("reason")})`;
+  if (key.startsWith("run."))
+    return `${at("phase")} attempt ${at("attempt")} version ${at("version")} (${at("reason")})`;
+  if (key.startsWith("rollout."))
+    return `${at("stage")} ${at("champion")} against ${at("challenger")} (${at("reason")})`;
   if (key.startsWith("alias.")) return `version ${at("version")} (${at("reason")})`;
   if (key.startsWith("route.")) return `arms ${at("arms")} shadow ${at("shadow")}`;
   if (key.startsWith("order.")) return `${at("kind")} by ${at("by")} ${at("withheld")}(${at("reason")})`;
   if (key.startsWith("term.")) return `term ${at("term")} of ${at("holder")}`;
   if (key.startsWith("track.")) return `ordinal ${at("ordinal")} frozen ${at("frozen")} orders ${at("ordersMs")}`;
-  if (key.startsWith("episode.")) return `${at("state")} ${at("closedAs")} ${at("class")} retrain ${at("retrain")} ${at("withheld")}`;
-  if (key.startsWith("evidence.")) return `${at("decision")} in ${at("stage")} after ${at("blocks")}+${at("probationBlocks")} blocks`;
+  if (key.startsWith("episode."))
+    return `${at("state")} ${at("closedAs")} ${at("class")} retrain ${at("retrain")} ${at("withheld")}`;
+  if (key.startsWith("evidence."))
+    return `${at("decision")} in ${at("stage")} after ${at("blocks")}+${at("probationBlocks")} blocks`;
   if (key.startsWith("verdict.")) return `${at("state")} of version ${at("champion")}`;
   if (key.startsWith("snap.") || key.startsWith("join.")) return "kept";
   if (key.startsWith("node.")) return `alive ${at("alive")}`;
@@ -113,5 +125,5 @@ export function fieldOf(value: unknown, field: string): unknown {
 }
 
 function wordOf(value: unknown): string {
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return typeof value === "string" ? value : (JSON.stringify(value) ?? "");
 }

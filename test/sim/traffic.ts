@@ -16,9 +16,9 @@ import { encodePane } from "../../drift/panes/door.ts";
 import type { Machine, Serving } from "./agent.ts";
 import type { SimLog } from "./store.ts";
 
-export const DAY_VIRTUAL_MS = 10_000;
+export const DAY_VIRTUAL_MS = 12_000;
 const TICKS = 2;
-const ROWS = 60;
+const ROWS = 40;
 const OFF = 0.35;
 const UNLABELLED = 0.05;
 const HISTORY_DAYS = 14;
@@ -94,7 +94,9 @@ export class Traffic {
 
   async #serve(route: RouteState): Promise<void> {
     const { machine, rand } = this.#options;
-    const live = [...machine.serving].filter(({ wanted }) => wanted.load.model === route.model && wanted.scope === route.scope);
+    const live = [...machine.serving].filter(
+      ({ wanted }) => wanted.load.model === route.model && wanted.scope === route.scope,
+    );
     const champion = route.arms.find(({ weight }) => weight === 100)?.version ?? route.arms[0]?.version ?? 0;
     const servers = live.filter(({ wanted }) => wanted.load.version === champion);
     const rows = servers.length === 0 ? [] : Array.from({ length: ROWS }, () => this.#row());
@@ -104,9 +106,15 @@ export class Traffic {
     }
     const labels = this.#unsent.splice(0);
     for (const { ordinal, boot, firstRow, values } of labels) {
-      const known = values.flatMap((value, i) => (rand.next() < UNLABELLED ? [] : [{ boot, number: BigInt(firstRow + i), value, eventTimeMs: 0n }]));
+      const known = values.flatMap((value, i) =>
+        rand.next() < UNLABELLED ? [] : [{ boot, number: BigInt(firstRow + i), value, eventTimeMs: 0n }],
+      );
       const payload = toBinary(LabelBatchSchema, create(LabelBatchSchema, { track: ordinal, labels: known }));
-      await this.#publish(this.#options.feedback, { subject: SUBJECTS.feedback(ordinal), id: `fb/${ordinal}/${boot}/${firstRow}`, payload });
+      await this.#publish(this.#options.feedback, {
+        subject: SUBJECTS.feedback(ordinal),
+        id: `fb/${ordinal}/${boot}/${firstRow}`,
+        payload,
+      });
     }
   }
   readonly #unsent: { ordinal: number; boot: number; firstRow: number; values: number[] }[] = [];
@@ -121,24 +129,55 @@ export class Traffic {
     server.panes += 1;
     server.rows += rows.length;
     const pane: Pane = {
-      track: ordinal, boot, number: server.panes, firstRow, rows: rows.length, dropped: 0, suppressed: 0, watermarkMs,
+      track: ordinal,
+      boot,
+      number: server.panes,
+      firstRow,
+      rows: rows.length,
+      dropped: 0,
+      suppressed: 0,
+      watermarkMs,
       cells: rows.length === 0 ? [] : [this.#cell(load.version, rows, learned, startMs)],
     };
-    await this.#publish(this.#options.panes, { subject: SUBJECTS.pane(ordinal, boot), id: `pane/${ordinal}/${boot}/${pane.number}`, payload: encodePane(pane) });
+    await this.#publish(this.#options.panes, {
+      subject: SUBJECTS.pane(ordinal, boot),
+      id: `pane/${ordinal}/${boot}/${pane.number}`,
+      payload: encodePane(pane),
+    });
+    // What a strict node records and is told stays there.
+    if (route.scope !== "open") return;
     const other = this.#otherArm(route, load.version);
     const honest = learned.regime === this.regime;
     const records = create(RecordBatchSchema, {
-      track: ordinal, boot, batch: BigInt(server.panes), firstRow: BigInt(firstRow), rows: rows.length, version: load.version,
-      numberedTotal: BigInt(server.rows), watermarkMs: BigInt(watermarkMs), eventBaseMs: BigInt(startMs),
-      eventDeltaMs: rows.map((_, i) => BigInt(i * 60_000)), score: rows.map((row) => scoreOf(row, honest)),
-      otherVersion: other?.version ?? 0, otherScore: other === undefined ? [] : rows.map((row) => scoreOf(row, other.regime === this.regime)),
+      track: ordinal,
+      boot,
+      batch: BigInt(server.panes),
+      firstRow: BigInt(firstRow),
+      rows: rows.length,
+      version: load.version,
+      numberedTotal: BigInt(server.rows),
+      watermarkMs: BigInt(watermarkMs),
+      eventBaseMs: BigInt(startMs),
+      eventDeltaMs: rows.map((_, i) => BigInt(i * 60_000)),
+      score: rows.map((row) => scoreOf(row, honest)),
+      otherVersion: other?.version ?? 0,
+      otherScore: other === undefined ? [] : rows.map((row) => scoreOf(row, other.regime === this.regime)),
       columns: [{ numbers: rows.map(({ x }) => x), texts: [] }],
     });
-    await this.#publish(this.#options.records, { subject: SUBJECTS.records(ordinal, boot), id: `rec/${ordinal}/${boot}/${server.panes}`, payload: toBinary(RecordBatchSchema, records) });
+    await this.#publish(this.#options.records, {
+      subject: SUBJECTS.records(ordinal, boot),
+      id: `rec/${ordinal}/${boot}/${server.panes}`,
+      payload: toBinary(RecordBatchSchema, records),
+    });
     if (rows.length > 0) this.#unsent.push({ ordinal, boot, firstRow, values: rows.map(({ label }) => label) });
   }
 
-  #cell(version: number, rows: readonly Row[], { regime, profile }: { regime: number; profile: Profile }, startMs: number): PaneCell {
+  #cell(
+    version: number,
+    rows: readonly Row[],
+    { regime, profile }: { regime: number; profile: Profile },
+    startMs: number,
+  ): PaneCell {
     const features = profile.features.map((bins) => new Array<number>(cellsOf(bins)).fill(0));
     const score = new Array<number>(profile.score.edges.length + 2).fill(0);
     for (const row of rows) {

@@ -28,7 +28,15 @@ export function trainerOf({ rand, traffic, blobs }: { rand: Rand; traffic: Traff
       profileSha256,
       metrics: { brier: 0.2 },
       logSha256: await blobs.memory.put(new TextEncoder().encode(`log of ${run.id}`)),
-      load: { ...run.load, artifactSha256, profileSha256, signature, features: [{ name: "x", type: "number" }], scoreOutput: "p", scoreKind: "probability" },
+      load: {
+        ...run.load,
+        artifactSha256,
+        profileSha256,
+        signature,
+        features: [{ name: "x", type: "number" }],
+        scoreOutput: "p",
+        scoreKind: "probability",
+      },
     };
   };
 }

@@ -44,7 +44,8 @@ export class Users {
     await this.#pause(5_000);
     await this.#asked("model", (request) => desk.register(request, model, trained));
     // The first deployment stays, whatever it takes: without traffic a track's event clock stands still.
-    while (!(await this.#deploy(model, { replicas: 1 + rand.below(2), version: 0, node: "" }))) await this.#pause(1_000);
+    while (!(await this.#deploy(model, { replicas: 1 + rand.below(2), version: 0, node: "" })))
+      await this.#pause(1_000);
     await this.#until(() => state.peek(`alias.${model}.open.champion`) !== undefined);
     while (!this.#end.signal.aborted) {
       await this.#pause(40_000);
@@ -85,7 +86,8 @@ export class Users {
     const id = await this.#asked(undefined, (request) => desk.requestDeployment(request, { model, ...wish }));
     if (id === undefined || rand.next() < 0.1) return false;
     await this.#pause(rand.next() < 0.4 ? 25_000 : 2_000);
-    const expired = (): boolean => (state.peek(`dep.${id}.status`) as DeploymentStatus | undefined)?.state === "Expired";
+    const expired = (): boolean =>
+      (state.peek(`dep.${id}.status`) as DeploymentStatus | undefined)?.state === "Expired";
     const told = await this.#asked("deployment", () => desk.acknowledge(id), expired);
     if (told !== undefined) this.#held.push(`${model} ${id}`);
     return told !== undefined;
@@ -105,7 +107,10 @@ export class Users {
         if (what !== undefined) trace.add({ kind: "promised", what, id });
         return id;
       } catch (error) {
-        trace.add({ kind: "note", says: `client: ${what ?? "a word"} ${request}: ${error instanceof Error ? error.message : String(error)}` });
+        trace.add({
+          kind: "note",
+          says: `client: ${what ?? "a word"} ${request}: ${error instanceof Error ? error.message : String(error)}`,
+        });
         if (isRefusal(error) || hopeless()) return undefined;
         await time.sleep(AGAIN_MS);
       }
@@ -123,5 +128,11 @@ export class Users {
 
 /** An answer that asking again will not change. */
 function isRefusal(error: unknown): boolean {
-  return error instanceof Error && "fault" in error && typeof error.fault === "string" && /^DM-(1|2)/.test(error.fault) && error.fault !== "DM-2012";
+  return (
+    error instanceof Error &&
+    "fault" in error &&
+    typeof error.fault === "string" &&
+    /^DM-(1|2)/.test(error.fault) &&
+    error.fault !== "DM-2012"
+  );
 }

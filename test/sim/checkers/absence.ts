@@ -19,7 +19,8 @@ export const absence: Checker = {
       }
       if (what !== "run-stopped") return [];
       const run = state.get(`run.${id}`) as RunState | undefined;
-      const wanted = run !== undefined && run.attempt === number && (run.phase === "Running" || run.phase === "Checking");
+      const wanted =
+        run !== undefined && run.attempt === number && (run.phase === "Running" || run.phase === "Checking");
       return wanted ? [`the agent stopped attempt ${number} of run ${id}, which is ${run.phase}`] : [];
     };
   },

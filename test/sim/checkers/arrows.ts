@@ -9,11 +9,23 @@ type Kind = keyof typeof ARROWS | "episode";
 type Rule = { kind: Kind; of: RegExp; field: string; first: readonly string[]; end: readonly string[] };
 
 const RULES: readonly Rule[] = [
-  { kind: "deployment", of: /^dep\..*\.status$/, field: "state", first: ["Offered", "Pending"], end: ["Expired", "Released"] },
+  {
+    kind: "deployment",
+    of: /^dep\..*\.status$/,
+    field: "state",
+    first: ["Offered", "Pending"],
+    end: ["Expired", "Released"],
+  },
   { kind: "workload", of: /^workload\./, field: "phase", first: ["Starting"], end: ["Destroyed"] },
   { kind: "replica", of: /^replica\./, field: "phase", first: ["Wanted"], end: ["Gone", "Lost"] },
   { kind: "run", of: /^run\./, field: "phase", first: ["Pending"], end: ["Succeeded", "Failed", "Cancelled"] },
-  { kind: "rollout", of: /^rollout\./, field: "stage", first: ["Preparing"], end: ["Promoted", "Rejected", "RolledBack"] },
+  {
+    kind: "rollout",
+    of: /^rollout\./,
+    field: "stage",
+    first: ["Preparing"],
+    end: ["Promoted", "Rejected", "RolledBack"],
+  },
   { kind: "episode", of: /^episode\./, field: "state", first: ["Suspect", "Confirmed", "Closed"], end: ["Closed"] },
 ];
 

@@ -57,7 +57,8 @@ function rewritten(key: string, before: unknown, after: unknown, by: string): st
   if (once) return [`${by} wrote ${key} a second time`];
   if (key.startsWith("run.")) {
     const [was, is] = [before as RunState, after as RunState];
-    if (was.version !== 0 && was.version !== is.version) return [`${key} had version ${was.version} and now ${is.version}`];
+    if (was.version !== 0 && was.version !== is.version)
+      return [`${key} had version ${was.version} and now ${is.version}`];
     if (is.attempt < was.attempt) return [`${key} went back from attempt ${was.attempt} to ${is.attempt}`];
   }
   if (key.startsWith("replica.") && (before as ReplicaState).boot !== (after as ReplicaState).boot)

@@ -3,7 +3,7 @@
 // Q2 ENDS_MS after the faults, or after its own beginning, every run, rollout and release has ended (a run may wait for another of its track);
 //    every other acknowledged deployment serves or says what it waits for.
 import type { DeploymentStatus, OrderState, RolloutState, RunState } from "#kernel/domain/state.ts";
-import type { TraceEvent } from "../trace.ts";
+import { fieldOf, type TraceEvent } from "../trace.ts";
 import type { Check, Checker } from "./checker.ts";
 
 export const promises: Checker = {
@@ -36,15 +36,23 @@ function promised(
     order: [`order.${event.id}`],
   };
   for (const key of keys[event.what]) held.add(key);
-  return keys[event.what].filter((key) => !state.has(key)).map((key) => `${event.what} ${event.id} was promised and ${key} is not there`);
+  return keys[event.what]
+    .filter((key) => !state.has(key) || isExpiry(state.get(key)))
+    .map((key) => `${event.what} ${event.id} was promised and ${key} is not there`);
 }
 
-function brokenBy(key: string, after: unknown, state: ReadonlyMap<string, unknown>, held: ReadonlySet<string>): string[] {
+function brokenBy(
+  key: string,
+  after: unknown,
+  state: ReadonlyMap<string, unknown>,
+  held: ReadonlySet<string>,
+): string[] {
   if (after === undefined && held.has(key)) return [`${key} was promised and is forgotten`];
   const id = /^dep\.(.*)\.status$/.exec(key)?.[1];
   if (id === undefined || !held.has(`dep.${id}.ack`)) return [];
   const status = after as DeploymentStatus | undefined;
-  if (status === undefined || status.state === "Expired") return [`deployment ${id} was acknowledged and is ${status?.state ?? "forgotten"}`];
+  if (status === undefined || status.state === "Expired")
+    return [`deployment ${id} was acknowledged and is ${status?.state ?? "forgotten"}`];
   const released = status.state === "Releasing" || status.state === "Released";
   return released && !state.has(`dep.${id}.end`) ? [`deployment ${id} is ${status.state} and nobody released it`] : [];
 }
@@ -52,7 +60,7 @@ function brokenBy(key: string, after: unknown, state: ReadonlyMap<string, unknow
 /** States in which a deployment may rest when all is quiet. */
 const RESTING = ["Ready", "Pending"];
 
-/** Virtual time within which what was begun ends: shadow and probation take at most 16 days of event time, 10 s each. */
+/** Virtual time within which what was begun ends: shadow and probation take at most 16 days of event time, 12 s each. */
 export const ENDS_MS = 210_000;
 const OVER = ["Promoted", "Rejected", "RolledBack", "Succeeded", "Failed", "Cancelled"];
 
@@ -88,13 +96,19 @@ function unfinished(key: string, value: unknown, state: ReadonlyMap<string, unkn
   }
   if (key.startsWith("order.")) return unfinishedOrder(key, value as OrderState, state);
   const id = /^dep\.(.*)\.ack$/.exec(key)?.[1];
-  if (id === undefined) return [];
+  if (id === undefined || isExpiry(value)) return [];
   const status = state.get(`dep.${id}.status`) as DeploymentStatus | undefined;
   if (state.has(`dep.${id}.end`))
-    return status?.state === "Released" ? [] : [`deployment ${id} was released and is still ${status?.state ?? "unknown"}`];
-  if (status !== undefined && RESTING.includes(status.state) && (status.state === "Ready" || status.reason !== "")) return [];
+    return status?.state === "Released"
+      ? []
+      : [`deployment ${id} was released and is still ${status?.state ?? "unknown"}`];
+  if (status !== undefined && RESTING.includes(status.state) && (status.state === "Ready" || status.reason !== ""))
+    return [];
   return [`deployment ${id} was acknowledged and is ${status?.state ?? "unknown"} (${status?.reason ?? ""})`];
 }
+
+/** An offer that expired has this in place of its acknowledgement. */
+const isExpiry = (value: unknown): boolean => fieldOf(value, "expired") === true;
 
 /** Whether something else of the run's track is under way. */
 function waits({ id, model, scope, phase }: RunState, state: ReadonlyMap<string, unknown>): boolean {

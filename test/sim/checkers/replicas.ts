@@ -19,7 +19,8 @@ export const surge: Checker = {
           if (after === undefined) replicas.delete(key);
           else replicas.set(key, after as ReplicaState);
         }
-        if (key.startsWith("workload.") && after !== undefined) workloads.set((after as WorkloadState).id, after as WorkloadState);
+        if (key.startsWith("workload.") && after !== undefined)
+          workloads.set((after as WorkloadState).id, after as WorkloadState);
       }
       return changes.flatMap(({ key, before, after, by }) => {
         if (!key.startsWith("replica.") || before !== undefined || after === undefined) return [];
@@ -27,7 +28,9 @@ export const surge: Checker = {
         const wanted = workloads.get(workload)?.replicas;
         if (wanted === undefined) return [`${by} wanted ${key} for ${workload}, which is not there`];
         const active = [...replicas.values()].filter((r) => r.workload === workload && ACTIVE.includes(r.phase)).length;
-        return active <= wanted + 1 ? [] : [`${by} wanted ${key}: ${workload} has ${active} replicas and wants ${wanted}`];
+        return active <= wanted + 1
+          ? []
+          : [`${by} wanted ${key}: ${workload} has ${active} replicas and wants ${wanted}`];
       });
     });
   },
@@ -53,11 +56,15 @@ export const fenced: Checker = {
         if (next !== office.term + 1) return [`${key} goes from ${office.term} to ${next}`];
         Object.assign(office, { term: next, holder: event.by });
       }
-      const led = event.changes.filter(({ key, before }) => COMMANDS[event.bucket].test(key) && !begunByApi(key, before));
+      const led = event.changes.filter(
+        ({ key, before }) => COMMANDS[event.bucket].test(key) && !begunByApi(key, before),
+      );
       if (led.length === 0) return [];
       const keys = led.map(({ key }) => key).join(", ");
       if (event.guard === undefined) return [`${event.by} wrote ${keys} without a guard`];
-      return event.by === office.holder ? [] : [`${event.by} wrote ${keys} while ${office.holder} leads term ${office.term}`];
+      return event.by === office.holder
+        ? []
+        : [`${event.by} wrote ${keys} while ${office.holder} leads term ${office.term}`];
     };
   },
 };
