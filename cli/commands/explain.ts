@@ -14,7 +14,7 @@ export async function run(context: Context, command: Command): Promise<void> {
   if (found.kind === "unknown")
     throw new UsageError(
       `nothing is called "${topic}"`,
-      `did you mean ${found.suggestion}? \`driftmesh explain model\` lists the fields`,
+      `${found.suggestion === "" ? "" : `did you mean ${found.suggestion}? `}\`driftmesh explain model\` lists the fields, docs/errors.md the codes`,
     );
   await printObject(context, { text: found.text, json: { topic, text: found.text }, name: topic });
 }

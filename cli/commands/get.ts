@@ -1,6 +1,6 @@
 // `driftmesh get KIND`: lists, and watches lists.
 import { kindOf, KINDS } from "../resources/door.ts";
-import { type Command, type Context, printListing, UsageError, watchListing, type Listing } from "../terminal/door.ts";
+import { type Command, type Context, printListing, watchListing, type Listing } from "../terminal/door.ts";
 
 type Options = { model?: string; all?: boolean; watch?: boolean };
 const WATCH_MS = 500;
@@ -16,10 +16,7 @@ export function describe(command: Command): void {
 
 export async function run(context: Context, command: Command): Promise<void> {
   const options = command.opts<Options>();
-  const name = command.args[0] ?? "";
-  const kind = kindOf(name);
-  if (kind === undefined)
-    throw new UsageError(`nothing is called "${name}"`, `one of ${KINDS.map((k) => k.name).join(", ")}`);
+  const kind = kindOf(command.args[0] ?? "");
   const asked = { all: options.all === true, model: options.model ?? "" };
   if (options.watch !== true) return await printListing(context, await kind.list(context, asked));
   await watchListing(

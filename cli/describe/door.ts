@@ -1,3 +1,4 @@
 // What commands may use of descriptions.
 export { decodeDescription, type Problem } from "./decode.ts";
 export { explain } from "./explain.ts";
+export { nearest } from "./nearest.ts";

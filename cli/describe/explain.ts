@@ -11,6 +11,7 @@ import { nearest } from "./nearest.ts";
 export function explain(topic: string): { kind: "ok"; text: string } | { kind: "unknown"; suggestion: string } {
   const code = topic.toUpperCase();
   if (code in FAULTS) return { kind: "ok", text: faultText(code as FaultCode) };
+  if (/^DM-?\d*$/.test(code)) return { kind: "unknown", suggestion: nearest(code, Object.keys(FAULTS)) };
   const parts = topic.split(".").filter((p) => p !== "");
   if (parts[0] === "model") parts.shift();
   let message: DescMessage = ModelDescriptionSchema;
@@ -21,7 +22,8 @@ export function explain(topic: string): { kind: "ok"; text: string } | { kind: "
     const field = message.fields.find((f) => f.name === name);
     if (field === undefined) {
       const known = message.fields.map((f) => f.name);
-      return { kind: "unknown", suggestion: [path, nearest(part, known)].join(".") };
+      const near = nearest(part, known);
+      return { kind: "unknown", suggestion: near === "" ? "" : `${path}.${near}` };
     }
     path = `${path}.${field.name}`;
     text = fieldText(field, path);

@@ -1,2 +1,2 @@
 // What commands may use of the kinds of resources.
-export { kindOf, KINDS } from "./kinds.ts";
+export { type Kind, kindOf, KINDS } from "./kinds.ts";

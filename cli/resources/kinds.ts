@@ -29,7 +29,8 @@ import {
 } from "#proto/driftmesh/v1/retraining_pb.ts";
 import { type Rollout, RolloutSchema, Rollouts, RolloutStageSchema } from "#proto/driftmesh/v1/rollouts_pb.ts";
 import { allPages, wordOf } from "../client/door.ts";
-import { age, bytes, type Column, type Context, type Listing } from "../terminal/door.ts";
+import { nearest } from "../describe/door.ts";
+import { age, bytes, type Column, type Context, type Listing, UsageError } from "../terminal/door.ts";
 
 /** `all`: ended ones too. `model`: only of this model, where the kind has one. */
 export type Asked = { all: boolean; model: string };
@@ -278,7 +279,12 @@ export const KINDS: readonly Kind[] = [
   }),
 ];
 
-/** The kind called so, in one or many. */
-export function kindOf(name: string): Kind | undefined {
-  return KINDS.find((kind) => kind.name === name || kind.name === `${name}s`);
+/** The kind called so, in one or many; another name is a mistake of the call. */
+export function kindOf(name: string): Kind {
+  const found = KINDS.find((kind) => kind.name === name || kind.name === `${name}s`);
+  if (found !== undefined) return found;
+  const names = KINDS.map((kind) => kind.name);
+  const near = nearest(name, names);
+  const meant = near === "" ? "" : `did you mean ${near}? `;
+  throw new UsageError(`nothing is called "${name}"`, `${meant}one of ${names.join(", ")}`);
 }

@@ -20,6 +20,9 @@ export class ConditionFound extends Error {
   override readonly name = "ConditionFound";
 }
 
+/** Exit codes of what a command found out itself; NOT_FOUND: the mesh's list does not have it. */
+const EXITS: Readonly<Record<number, number>> = { [GRPC.INVALID_ARGUMENT]: 2, [GRPC.NOT_FOUND]: 64 + GRPC.NOT_FOUND };
+
 type Told = {
   exit: number;
   code: FaultCode | "";
@@ -42,7 +45,8 @@ export async function printError(
   }
   const code = told.code === "" || told.message.includes(told.code) ? "" : ` (${told.code})`;
   terminal.talk(`${terminal.paint("red", "✖")} ${told.message}${code}\n`);
-  for (const { field, description } of told.violations) terminal.talk(`  ${field}: ${description}\n`);
+  for (const { field, description } of told.violations)
+    if (!told.message.includes(description)) terminal.talk(`  ${field}: ${description}\n`);
   if (told.hint !== "") terminal.talk(`  hint: ${told.hint}\n`);
   if (told.code !== "") terminal.talk(`  see: docs/errors.md, ${told.code}\n`);
   return told.exit;
@@ -51,7 +55,7 @@ export async function printError(
 async function tell(thrown: unknown, server: string): Promise<Told> {
   if (thrown instanceof UsageError) return told(2, "", thrown.message, thrown.hint);
   if (thrown instanceof ConditionFound) return told(3, "", thrown.message, "");
-  if (thrown instanceof MeshError) return ofFault(thrown, thrown.row.code === GRPC.INVALID_ARGUMENT ? 2 : 1);
+  if (thrown instanceof MeshError) return ofFault(thrown, EXITS[thrown.row.code] ?? 1);
   if (thrown instanceof Error && thrown.name === "ConnectError") return await ofAnswer(thrown, server);
   if (thrown instanceof Error && thrown.name === "AbortError") return told(130, "", "interrupted", "");
   return told(1, "", messageOf(thrown), "");
