@@ -34,7 +34,7 @@ export async function run(context: Context, command: Command): Promise<void> {
   const name = command.args[0] ?? "";
   const tongue = options.as === undefined ? undefined : tongueOf(options.as);
   if ((options.example === true) === (options.rows !== undefined))
-    throw new UsageError("give --example or --rows, not both");
+    throw new UsageError(`give ${options.example === true ? "only one of" : "one of"} --example and --rows`);
   const request = options.rows === undefined ? await exampleOf(context, name) : await rowsOf(context, options, name);
   if (options.eventTime !== undefined) {
     const at = Date.parse(options.eventTime);
@@ -74,12 +74,18 @@ async function exampleOf(context: Context, name: string): Promise<ModelInferRequ
 
 async function rowsOf(context: Context, options: Options, name: string): Promise<ModelInferRequest> {
   const given = options.rows ?? "";
-  const text = given.startsWith("@") ? await readFile(resolve(context.cwd, given.slice(1)), "utf8") : given;
+  const text = given.startsWith("@") ? await textOf(resolve(context.cwd, given.slice(1))) : given;
   const rows = parsedRows(text);
   const model = name.startsWith("dep_")
     ? (await (await context.connect(Deployments)).getDeployment({ id: name })).model
     : name;
   return requestOf(name, rows, (await modelOf(context, model)).signature);
+}
+
+function textOf(file: string): Promise<string> {
+  return readFile(file, "utf8").catch((cause: unknown) => {
+    throw new MeshError("DM-1004", `${file} cannot be read`, { cause });
+  });
 }
 
 function parsedRows(text: string): Row[] {

@@ -23,6 +23,7 @@ export function requestOf(
     signature.inputs.length === 1 && only !== undefined && !(only.name in (rows[0] ?? {}))
       ? signature.features
       : undefined;
+  refuseStrangers(rows, columns ?? signature.inputs.map((spec) => spec.name));
   const inputs = signature.inputs.map((spec) => {
     const width = columns?.length ?? 1;
     const values = rows.flatMap((row) => (columns ?? [spec.name]).map((name) => cellOf(row, name)));
@@ -30,6 +31,15 @@ export function requestOf(
     return { name: spec.name, datatype: spec.datatype, shape, contents: contentsOf(spec, values) };
   });
   return create(ModelInferRequestSchema, { modelName, inputs });
+}
+
+/** A name that the model does not know is a slip of the pen: said with all that are missing. */
+function refuseStrangers(rows: readonly Row[], known: readonly string[]): void {
+  const strangers = new Set(rows.flatMap((row) => Object.keys(row)).filter((name) => !known.includes(name)));
+  if (strangers.size === 0) return;
+  const violations = Array.from(strangers, (field) => ({ field, description: `the model has no such feature` }));
+  const names = Array.from(strangers, (name) => `"${name}"`).join(", ");
+  throw new MeshError("DM-3001", `rows: ${names} is not among ${known.join(", ")}`, { violations });
 }
 
 function cellOf(row: Row, name: string): Cell {
