@@ -7,9 +7,10 @@ import { systemClock } from "#kernel/base/clock.ts";
 import { systemRand } from "#kernel/base/rand.ts";
 import { COMMANDS } from "./commands.ts";
 import { type Context, FORMATS, type Format, type Terminal } from "./terminal/context.ts";
-import { printError } from "./terminal/errors.ts";
+import { printError, UsageError } from "./terminal/errors.ts";
 
 const VERSION = "0.1.0";
+const GLOBALS_WITH_VALUE = new Set(["--server", "-o", "--output", "--data"]);
 const env = environment();
 const terminal: Terminal = {
   out: (text) => void process.stdout.write(text),
@@ -24,7 +25,7 @@ process.stdout.on("error", () => process.exit(0)); // the reader has gone: `drif
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: readonly string[]): Promise<number> {
-  const called = COMMANDS.find((entry) => entry.name === args.find((arg) => COMMANDS.some((c) => c.name === arg)));
+  const called = COMMANDS.find((entry) => entry.name === firstWord(args));
   let exit = 0;
   const program = withGlobals(new Command("driftmesh"))
     .description("A model mesh: discover, serve, watch, retrain and retire machine-learning models.")
@@ -45,14 +46,22 @@ async function main(args: readonly string[]): Promise<number> {
       }
     });
   }
-  quietExits(program);
+  quietExits(program, forPrograms(args));
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) throw thrown;
-    return thrown.exitCode === 0 || thrown.code === "commander.help" ? 0 : 2;
+    if (thrown.exitCode === 0 || thrown.code === "commander.help") return 0;
+    if (!forPrograms(args)) return 2; // commander has said it
+    const usage = new UsageError(thrown.message.replace(/^error: /, ""), "add --help for what it takes");
+    return await printError({ format: "json", terminal, server: "" }, usage);
   }
   return exit;
+}
+
+/** The command's name: the first argument that is no option and no option's value; after `help`, the one it asks for. */
+function firstWord(args: readonly string[]): string | undefined {
+  return args.find((arg, i) => !arg.startsWith("-") && arg !== "help" && !GLOBALS_WITH_VALUE.has(args[i - 1] ?? ""));
 }
 
 type Globals = { server?: string; output?: Format; data?: string };
@@ -89,8 +98,14 @@ function address(value: string): string {
   return plain;
 }
 
-function quietExits(program: Command): void {
+/** Is the output asked for in a form for programs? Read from the words, as it must hold when they cannot be parsed. */
+function forPrograms(args: readonly string[]): boolean {
+  return /(^| )(-o ?|--output[ =])(json|yaml)( |$)/.test(args.join(" "));
+}
+
+function quietExits(program: Command, silent: boolean): void {
   for (const command of [program, ...program.commands]) {
+    if (silent) command.configureOutput({ writeErr: () => undefined });
     command.exitOverride().showHelpAfterError("(add --help for what it takes)").showSuggestionAfterError(true);
   }
 }
