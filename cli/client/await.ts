@@ -47,7 +47,8 @@ async function awaitState(
   using watch = watching(wait);
   for await (const deployment of client.watchDeployment({ id }, watch.options)) {
     state = wordOf(DeploymentStateSchema, deployment.state);
-    const text = `deployment ${id}: ${state}${deployment.reason === "" ? "" : `, ${deployment.reason}`}`;
+    const why = deployment.reason === "" || deployment.reason === state ? "" : `, ${deployment.reason}`;
+    const text = `deployment ${id}: ${state}${why}`;
     if (text !== last) wait.step((last = text));
     if (wanted.includes(deployment.state)) return deployment;
   }

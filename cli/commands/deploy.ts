@@ -22,6 +22,7 @@ export function describe(command: Command): void {
     .option("--node <name>", "the node of a strict deployment")
     .option("--replicas <n>", "copies (default 1)", wholeNumber(1, 16))
     .option("--no-acknowledge", "only ask for the offer")
+    .option("--wait", "wait until it is Ready (the default)", true)
     .option("--no-wait", "do not wait until it is Ready")
     .option("--offer-seconds <n>", "how long the offer holds (default 600)", wholeNumber(1, 3600))
     .option("--request-id <id>", "makes a repeat harmless")

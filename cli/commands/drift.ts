@@ -47,7 +47,7 @@ export async function run(context: Context, command: Command): Promise<void> {
   await printObject(context, {
     text: verdictText(verdict, panes),
     json: toJson(VerdictSchema, verdict),
-    name: verdict.decision,
+    name: `track/${verdict.model}${scope === "open" ? "" : `@${scope}`}`,
   });
 }
 
@@ -83,9 +83,8 @@ function verdictText(v: Verdict, panes: readonly PaneRow[]): string {
     `  newest block  ${dayText(v.blockTime)}, ${v.blocks} blocks, event clock ${v.watermark === undefined ? "-" : timestampDate(v.watermark).toISOString()}`,
     `  panes         ${sum((r) => r.rows)} rows, ${sum((r) => r.labelled)} labelled, ${sum((r) => r.dropped)} dropped`,
     ...(numbers.length > 0 ? [`  numbers       ${numbers.join(", ")}`] : []),
-    `  decision      ${v.decision}`,
-    "",
-    `  ${"FEATURE".padEnd(width)}  STATISTIC  LIMIT  SEES FROM  VERDICT`,
+    ...(v.decision === "" ? [] : [`  decision      ${v.decision}`]),
+    ...(v.features.length === 0 ? [] : ["", `  ${"FEATURE".padEnd(width)}  STATISTIC  LIMIT  SEES FROM  VERDICT`]),
     ...v.features.map((f) => {
       const verdict = f.fault !== "" ? `fault: ${f.fault}` : f.drifting ? "drifting" : "quiet";
       return `  ${f.name.padEnd(width)}  ${f.statistic.toFixed(3).padStart(9)}  ${f.limit.toFixed(2).padStart(5)}  ${f.minimumEffect.toFixed(3).padStart(9)}  ${verdict}`;

@@ -2,9 +2,10 @@
 import { basename, resolve } from "node:path";
 import { readFile } from "node:fs/promises";
 import { create, toJson } from "@bufbuild/protobuf";
+import type { Client } from "@connectrpc/connect";
 import { MeshError } from "#kernel/fault/error.ts";
-import { Deployments } from "#proto/driftmesh/v1/deployments_pb.ts";
-import { type ModelDescription, ModelDescriptionSchema, ModelKind } from "#proto/driftmesh/v1/model_pb.ts";
+import { Deployments, DeploymentState } from "#proto/driftmesh/v1/deployments_pb.ts";
+import { type ModelDescription, ModelDescriptionSchema, ModelKind, Mode } from "#proto/driftmesh/v1/model_pb.ts";
 import { Registry, RegisterModelResponseSchema } from "#proto/driftmesh/v1/registry_pb.ts";
 import { Retraining, RunSchema } from "#proto/driftmesh/v1/retraining_pb.ts";
 import { awaitReady, awaitRun, uploadParts } from "../client/door.ts";
@@ -19,6 +20,7 @@ export function describe(command: Command): void {
     .option("--name <name>", "name of a model without a description (default: from the file's name)")
     .option("--deploy", "deploy it too (default for a model without a description)")
     .option("--no-deploy", "only register")
+    .option("--wait", "wait for the run and the deployment (the default)", true)
     .option("--no-wait", "do not wait for the run and the deployment")
     .option("--request-id <id>", "makes a repeat harmless")
     .addHelpText("after", "\nExample:\n  driftmesh register my.onnx\n  driftmesh register examples/flights/model.yaml");
@@ -44,15 +46,30 @@ export async function run(context: Context, command: Command): Promise<void> {
   }
   if ((options.deploy ?? bare) && options.wait) {
     const deployments = await context.connect(Deployments);
-    const offer = await deployments.requestDeployment({ model: description.name, requestId: options.requestId ?? "" });
-    await deployments.acknowledgeDeployment({ id: offer.id });
-    const ready = await awaitReady(deployments, offer.id, wait);
+    const id = await deploymentOf(deployments, description.name, options.requestId ?? "");
+    const ready = await awaitReady(deployments, id, wait);
     Object.assign(json, { deployment: ready.id, endpoint: ready.instructions?.endpoint ?? "" });
     lines.push(`deployment ${ready.id} is ready at ${ready.instructions?.endpoint ?? ""}`);
     lines.push(`try: driftmesh infer ${description.name} --example`, `     driftmesh drift ${description.name}`);
   }
   await printObject(context, { text: lines.join("\n"), json, name: `model/${description.name}` });
 }
+
+/** The deployment that follows the model's champion: the one that is there, so that registering twice changes nothing, or a new one. */
+async function deploymentOf(client: Client<typeof Deployments>, model: string, requestId: string): Promise<string> {
+  const { deployments } = await client.listDeployments({ model });
+  const living = deployments.find((d) => !d.pinned && d.mode === Mode.OPEN && CLAIMING.has(d.state));
+  if (living !== undefined && requestId === "") return living.id;
+  const offer = await client.requestDeployment({ model, requestId });
+  return (await client.acknowledgeDeployment({ id: offer.id })).id;
+}
+
+const CLAIMING: ReadonlySet<DeploymentState> = new Set([
+  DeploymentState.PENDING,
+  DeploymentState.STARTING,
+  DeploymentState.READY,
+  DeploymentState.DEGRADED,
+]);
 
 function bareDescription(file: string, name: string | undefined): ModelDescription {
   const stem = basename(file, ".onnx")

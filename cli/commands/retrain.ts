@@ -12,6 +12,7 @@ export function describe(command: Command): void {
     .option("--scope <scope>", "open (default) or node/NAME")
     .option("--reason <text>", "why, for the record")
     .option("--shadow-days <n>", "days its challenger may stay in shadow (default: the policy's)", wholeNumber(1, 365))
+    .option("--wait", "wait for the run (the default)", true)
     .option("--no-wait", "do not wait for the run")
     .option("--request-id <id>", "makes a repeat harmless")
     .addHelpText("after", "\nExample:\n  driftmesh retrain flight-delay --reason 'new fleet'");

@@ -39,7 +39,8 @@ export async function run(context: Context, command: Command): Promise<number> {
       ...(status === undefined ? {} : { mesh: toJson(StatusSchema, status) }),
     },
   });
-  if (context.format === "table" || context.format === "wide") context.terminal.out(`\n${sentence(server, status)}\n`);
+  if (context.format === "table" || context.format === "wide")
+    context.terminal.out(`${services.length > 0 ? "\n" : ""}${sentence(server, status)}\n`);
   return status !== undefined && services.every(({ name, state }) => state === "ready" || name.startsWith("replica/"))
     ? 0
     : 1;
