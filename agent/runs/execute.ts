@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { Clock } from "#kernel/base/clock.ts";
 import type { ProcessMark } from "#kernel/domain/host.ts";
 import { messageOf } from "#kernel/fault/error.ts";
+import { startSpan } from "#kernel/process/trace.ts";
 import type { Blobs } from "#kernel/store/ports.ts";
 import {
   type ModelSpec,
@@ -54,6 +55,8 @@ export async function execute(
   const strict = wanted.scope !== "open" && wanted.scope !== "";
   if (strict && wanted.train)
     return failed("train code of a strict track needs a sandbox without network, which is not built yet (DM-7001)");
+  const span = startSpan("agent.run", wanted.traceparent === "" ? undefined : wanted.traceparent);
+  span.set("run", wanted.id);
   let result: ObservedRun;
   try {
     options.phase("running");
@@ -67,6 +70,9 @@ export async function execute(
   } catch (thrown) {
     result = failed(messageOf(thrown));
   }
+  // The reason is not told here: it may hold what train code said of its data.
+  if (result.phase === "failed") span.fail("failed");
+  span.end();
   if (!strict) result.logSha256 = await storeLog(options.blobs, folder);
   return result;
 }

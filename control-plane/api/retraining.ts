@@ -7,6 +7,7 @@ import { derivedId } from "#kernel/domain/ids.ts";
 import type { Scope } from "#kernel/domain/model.ts";
 import { KEYS, type OrderState, type RunPhase as Phase, type RunState } from "#kernel/domain/state.ts";
 import { MeshError } from "#kernel/fault/error.ts";
+import { startSpan } from "#kernel/process/trace.ts";
 import type { ServiceImpl } from "#kernel/rpc/connect.ts";
 import {
   type OrderRunRequest,
@@ -37,7 +38,18 @@ const REASON_MAX = 500;
 
 export function retrainingService(deps: ApiDeps): ServiceImpl<typeof Retraining> {
   return {
-    orderRun: (request) => orderRun(deps, request),
+    async orderRun(request, { requestHeader }) {
+      const traceparent = requestHeader.get("traceparent") ?? undefined;
+      const span = startSpan("control-plane.OrderRun", traceparent);
+      try {
+        return await orderRun(deps, request, span.traceparent ?? traceparent);
+      } catch (error) {
+        span.fail(error instanceof MeshError ? error.fault : "failed");
+        throw error;
+      } finally {
+        span.end();
+      }
+    },
     async getRun({ id }) {
       return runMessage(await find(deps, id));
     },
@@ -79,7 +91,7 @@ async function find(deps: ApiDeps, id: string): Promise<RunState> {
   );
 }
 
-async function orderRun(deps: ApiDeps, request: OrderRunRequest) {
+async function orderRun(deps: ApiDeps, request: OrderRunRequest, trace: string | undefined) {
   const { world, clock } = deps;
   const { description } = await modelOf(deps, request.model);
   const model = description.name;
@@ -145,6 +157,7 @@ async function orderRun(deps: ApiDeps, request: OrderRunRequest) {
     version: 0,
     metrics: {},
     logSha256: "",
+    ...(trace === undefined ? {} : { trace }),
     createdMs: nowMs,
     changedMs: nowMs,
   };

@@ -47,6 +47,8 @@ export type WantedRun = {
   example: Readonly<Record<string, number | string>> | undefined;
   ancestorProfileSha256: string;
   resources: Resources;
+  /** W3C trace context of the cause. */
+  trace?: string;
 };
 
 export type WantedSet = {

@@ -212,6 +212,7 @@ function runMessage(run: WantedRun) {
     model: modelMessage(run.load),
     exampleJson: run.example === undefined ? "" : JSON.stringify(run.example),
     ancestorProfileSha256: run.ancestorProfileSha256,
+    traceparent: run.trace ?? "",
     cpu: resources.cpu,
     memoryBytes: BigInt(resources.memoryBytes),
   };

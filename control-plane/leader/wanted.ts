@@ -86,6 +86,7 @@ function wantedRun(view: View, run: RunState): WantedRun | undefined {
     timeoutSeconds: code?.timeoutSeconds ?? 0,
     hyperparameters: model.hyperparameters,
     manifestSha256: run.manifestSha256,
+    ...(run.trace === undefined ? {} : { trace: run.trace }),
     artifactSha256: model.inference.artifact?.sha256 ?? "",
     load: {
       model: run.model,

@@ -118,6 +118,7 @@ function order(pass: Pass, episode: EpisodeState, track: Held<TrackState>, attem
     version: 0,
     metrics: {},
     logSha256: "",
+    ...(episode.trace === undefined ? {} : { trace: episode.trace }),
     createdMs: nowMs,
     changedMs: nowMs,
   };

@@ -8,6 +8,7 @@ import type { Clock } from "#kernel/base/clock.ts";
 import type { Fact } from "#kernel/domain/state.ts";
 import { STREAMS, SUBJECTS } from "#kernel/domain/state.ts";
 import type { Logger } from "#kernel/process/log.ts";
+import { startSpan } from "#kernel/process/trace.ts";
 import type { EventLog, LogMessage } from "#kernel/store/ports.ts";
 import {
   advance,
@@ -66,6 +67,8 @@ export class Joiner {
   readonly #feeds: Record<Place, Feed>;
   readonly #createdMs: Record<Place, number>;
   readonly #tracks: Map<number, Track>;
+  /** Trace of the newest labels of each track: it goes on with the track's next outcome pane. */
+  readonly #traces = new Map<number, string>();
   #changedSinceMs = Number.POSITIVE_INFINITY;
   #savedMs = 0;
   #fetchAtMs = 0;
@@ -216,8 +219,17 @@ export class Joiner {
     const track = this.#trackOf(batch.track);
     if (event.message.seq <= track.cursors.feedback) return true;
     for (const label of batch.labels) this.#deps.counters.label(takeLabel(track.state, label, event.message.timeMs));
+    this.#trace(batch.track, batch.labels.length, event.message.headers["traceparent"]);
     this.#touch(track);
     return true;
+  }
+
+  #trace(track: number, labels: number, traceparent: string | undefined): void {
+    if (traceparent === undefined) return;
+    const span = startSpan("drift.join", traceparent);
+    span.set("labels", labels);
+    span.end();
+    this.#traces.set(track, span.traceparent ?? traceparent);
   }
 
   #missed(place: Place, event: { kind: "gap"; wantedSeq: number; firstSeq: number } | { kind: "resync" }): void {
@@ -331,7 +343,10 @@ export class Joiner {
       const { state } = track;
       for (let pane = state.outbox[0]; pane !== undefined; pane = state.outbox[0]) {
         const id = `opane/${pane.track}/${pane.startMs}`;
-        await this.#deps.panes.publish({ subject: SUBJECTS.outcomePane(pane.track), id, payload: encodeOutcome(pane) });
+        const traceparent = this.#traces.get(pane.track);
+        const headers = traceparent === undefined ? {} : { traceparent };
+        const subject = SUBJECTS.outcomePane(pane.track);
+        await this.#deps.panes.publish({ subject, id, payload: encodeOutcome(pane), headers });
         state.outbox.shift();
         this.#touch(track);
       }

@@ -14,8 +14,13 @@ const INLINE_BYTES = 32 * 1024;
 const BATCH_WRITES = 900;
 const VERDICTS_MAX = 400;
 
-/** One message's decisions, with their text by kind. */
-export type Decided = { seq: number; decisions: readonly Decision[]; texts: ReadonlyMap<DecisionKind, string> };
+/** One message's decisions, with their text by kind, and the trace that its episodes go on with. */
+export type Decided = {
+  seq: number;
+  decisions: readonly Decision[];
+  texts: ReadonlyMap<DecisionKind, string>;
+  trace?: string;
+};
 export type ChangedWork = { work: TrackWork; decided: readonly Decided[] };
 export type LoadedVerdicts = { cursor: Cursor; works: TrackWork[]; verdicts: VerdictState[]; episodes: EpisodeState[] };
 
@@ -78,8 +83,8 @@ export class VerdictStore {
   async #writesOf(work: TrackWork, decided: readonly Decided[]): Promise<Write[]> {
     const newest = new Map<string, string>();
     const made: Write[] = [];
-    for (const { seq, decisions, texts } of decided) {
-      for (const decision of decisions) newest.set(...levelOf(decision));
+    for (const { seq, decisions, texts, trace } of decided) {
+      for (const decision of decisions) newest.set(...levelOf(decision, trace));
       for (const [kind, text] of texts) {
         const key = `decision.${decisionId(kind, work.track, seq)}`;
         made.push({ kind: "put", key, value: await this.#wrapped(text) });
@@ -137,12 +142,15 @@ export class VerdictStore {
 }
 
 /** The key of the level a decision sets, and its text. */
-function levelOf(decision: Decision): [string, string] {
+function levelOf(decision: Decision, trace: string | undefined): [string, string] {
   switch (decision.kind) {
     case "verdict":
       return [DRIFT_KEYS.verdict(decision.verdict.track), canonicalJson(decision.verdict)];
-    case "episode":
-      return [DRIFT_KEYS.episode(decision.episode.track, decision.episode.number), canonicalJson(decision.episode)];
+    case "episode": {
+      const { episode } = decision;
+      const level = trace === undefined ? episode : { ...episode, trace };
+      return [DRIFT_KEYS.episode(episode.track, episode.number), canonicalJson(level)];
+    }
     case "evidence":
       return [DRIFT_KEYS.evidence(decision.evidence.rollout), canonicalJson(decision.evidence)];
   }

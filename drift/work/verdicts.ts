@@ -7,6 +7,7 @@ import { canonicalJson } from "#kernel/base/bytes.ts";
 import type { Clock } from "#kernel/base/clock.ts";
 import { SUBJECTS } from "#kernel/domain/state.ts";
 import type { Logger } from "#kernel/process/log.ts";
+import { startSpan } from "#kernel/process/trace.ts";
 import type { EventLog, LogMessage } from "#kernel/store/ports.ts";
 import type { Board } from "./board.ts";
 import type { DriftCounters } from "./counters.ts";
@@ -50,6 +51,8 @@ export class Verdicts {
   readonly #signal: AbortSignal;
   readonly #feed: Feed;
   readonly #works = new Map<number, TrackWork>();
+  /** Trace of the newest outcome pane of each track: it goes on with the track's episodes. */
+  readonly #traces = new Map<number, string>();
   #createdMs: number;
   #changed = new Map<number, Decided[]>();
   #decided = false;
@@ -155,13 +158,25 @@ export class Verdicts {
     const work = this.#works.get(read.track) ?? openWork(read.track);
     if (message.seq <= work.cursor) return;
     this.#works.set(read.track, work);
+    const { traceparent } = message.headers;
+    if (traceparent !== undefined) this.#traces.set(read.track, traceparent);
     const decisions = this.#foldOrSkip(work, read.input, message.seq);
     const decided = this.#changed.get(read.track) ?? [];
     this.#changed.set(read.track, decided);
     this.#changedSinceMs = Math.min(this.#changedSinceMs, this.#deps.clock.monotonicMs());
     if (decisions.length === 0) return;
-    decided.push({ seq: message.seq, decisions, texts: decisionTexts(decisions) });
+    const trace = decisions.some(({ kind }) => kind === "episode") ? this.#traced(read.track) : undefined;
+    const made = { seq: message.seq, decisions, texts: decisionTexts(decisions) };
+    decided.push(trace === undefined ? made : { ...made, trace });
     this.#decided = true;
+  }
+
+  #traced(track: number): string | undefined {
+    const traceparent = this.#traces.get(track);
+    if (traceparent === undefined) return undefined;
+    const span = startSpan("drift.episode", traceparent);
+    span.end();
+    return span.traceparent ?? traceparent;
   }
 
   #foldOrSkip(work: TrackWork, input: TrackInput, seq: number): Decision[] {

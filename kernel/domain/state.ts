@@ -180,6 +180,8 @@ export type RunState = {
   version: number;
   metrics: Readonly<Record<string, number>>;
   logSha256: string;
+  /** W3C trace context of whoever caused it, if it had one. */
+  trace?: string;
   createdMs: number;
   changedMs: number;
 };
@@ -276,6 +278,8 @@ export type EpisodeState = {
   numbers: Readonly<Record<string, number>>;
   /** Sequence in MESH_PANE at which this state was decided: the argument of a replay. */
   seq: number;
+  /** W3C trace context of the newest labels it rests on, while tracing is on; no part of the decision. */
+  trace?: string;
 };
 
 /** Level of a track at its newest closed block. */

@@ -1,5 +1,6 @@
 // Tracing: off until an OTLP endpoint is set, then OpenTelemetry, loaded only then.
 // R1 While off, a span is one shared object and costs nothing. R2 Names of spans are fixed; attributes carry no values of inferences.
+// R3 One trace goes from a client through gateway and sidecar, and from its labels through the gateway, the join, an episode, to the run.
 import type { Logger } from "./log.ts";
 
 /** One span of a trace. */
@@ -33,7 +34,10 @@ export async function startTracing(
     import("@opentelemetry/exporter-trace-otlp-grpc"),
   ]);
   const { TracerProvider, BatchSpanProcessor } = sdk;
+  const named = { "service.namespace": "driftmesh", "service.name": service };
+  const resource = { attributes: named, merge: () => resource, getRawAttributes: () => Object.entries(named) };
   const provider = new TracerProvider({
+    resource,
     spanProcessors: [new BatchSpanProcessor({ exporter: new otlp.OTLPTraceExporter({ url: endpoint }) })],
   });
   const tracer = provider.getTracer("driftmesh");
@@ -43,7 +47,7 @@ export async function startTracing(
       remote === undefined
         ? api.ROOT_CONTEXT
         : api.trace.setSpanContext(api.ROOT_CONTEXT, { ...remote, isRemote: true });
-    const span = tracer.startSpan(name, { attributes: { "service.name": service } }, context);
+    const span = tracer.startSpan(name, {}, context);
     const { traceId, spanId, traceFlags } = span.spanContext();
     return {
       traceparent: `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`,

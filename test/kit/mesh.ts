@@ -58,20 +58,16 @@ export function freePort(): Promise<number> {
 
 export type TestMesh = Awaited<ReturnType<typeof startMesh>>;
 
-/** Starts a mesh with these nodes (default: local and clinic); `await using` ends it. */
-export async function startMesh(nodes: readonly string[] = ["local:cpu=4,memory=4Gi", "clinic:cpu=1,memory=1Gi"]) {
+/** Starts a mesh with these nodes (default: local and clinic) and additions to the environment; `await using` ends it. */
+export async function startMesh(
+  nodes: readonly string[] = ["local:cpu=4,memory=4Gi", "clinic:cpu=1,memory=1Gi"],
+  env: Record<string, string> = {},
+) {
   const data = await mkdtemp(join(tmpdir(), "driftmesh-e2e-"));
   const port = await freePort();
   const server = `127.0.0.1:${port}`;
-  const started = await driftmesh([
-    "dev",
-    "--detach",
-    "--port",
-    String(port),
-    "--data",
-    data,
-    ...nodes.flatMap((node) => ["--node", node]),
-  ]);
+  const where = ["--port", String(port), "--data", data, ...nodes.flatMap((node) => ["--node", node])];
+  const started = await driftmesh(["dev", "--detach", ...where], { env });
   if (started.code !== 0) throw new Error(`dev ended with ${started.code}: ${started.out}${started.err}`);
   const cli = (...args: string[]): Promise<Ended> => driftmesh([...args, "--server", server]);
   return {
