@@ -12,6 +12,9 @@ const MARKS = ["QZXORIGIN", "QZXTARGET", "QZXCLIENT"] as const;
 /** A distance no flight has, as FP32 bytes and as text, to find numbers too. */
 const MARKED_DISTANCE = 31337.125;
 const ROWS = 1000;
+/** Days they spread over, whatever the thinning: more than 100 rows a day, so that the panes of each day may leave the node. */
+const DAYS = 6;
+const FROM_MS = DAY0_MS + HISTORY_DAYS * DAY_MS;
 
 export async function strict(world: World): Promise<void> {
   const { print, mesh, options } = world;
@@ -48,15 +51,16 @@ export async function strict(world: World): Promise<void> {
   await mesh.cli("decommission", id);
 }
 
-/** Rows of six days, every one with marked airports and distance, then their labels. */
-async function sendMarked({ mesh, flights, options }: World, endpoint: string, modelName: string): Promise<number> {
+/** Rows of DAYS days, every one with marked airports and distance, then their labels. */
+async function sendMarked({ mesh, flights }: World, endpoint: string, modelName: string): Promise<number> {
   const node = mesh.at(endpoint);
-  const asked = { every: Math.max(options.every, 10), offset: options.offset };
-  const rows = [...pushBacks(flights, asked, NO_STORY)].filter((p) => p.dateMs >= DAY0_MS + HISTORY_DAYS * DAY_MS);
-  const chosen = Array.from(
-    { length: ROWS },
-    (_, i) => rows[Math.floor((i * Math.min(rows.length, 10_000)) / ROWS)],
-  ).filter((p) => p !== undefined);
+  const asked = { every: 10, offset: 0 };
+  const rows = [...pushBacks(flights, asked, NO_STORY)].filter(
+    ({ dateMs }) => dateMs >= FROM_MS && dateMs < FROM_MS + DAYS * DAY_MS,
+  );
+  const chosen = Array.from({ length: ROWS }, (_, i) => rows[Math.floor((i * rows.length) / ROWS)]).filter(
+    (p) => p !== undefined,
+  );
   let told = 0;
   for (let at = 0; at < chosen.length; at += 50) {
     const part = chosen.slice(at, at + 50);
