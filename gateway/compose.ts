@@ -16,7 +16,7 @@ import { Registry } from "#proto/driftmesh/v1/registry_pb.ts";
 import { Retraining } from "#proto/driftmesh/v1/retraining_pb.ts";
 import { Rollouts } from "#proto/driftmesh/v1/rollouts_pb.ts";
 import { GRPCInferenceService } from "#proto/inference/grpc_service_pb.ts";
-import { corsOf, encodedAnswers, feedbackRoutes, inferenceRoutes, ownAnswers, page } from "./api/door.ts";
+import { corsOf, encodedAnswers, feedbackRoutes, inferenceRoutes, ownAnswers, page, takeMetrics } from "./api/door.ts";
 import { callReplica, Deadlines, InferenceForwarder, Proxy, Upstreams } from "./forward/door.ts";
 import { followRoutes, type RouteTable } from "./route/door.ts";
 
@@ -85,6 +85,8 @@ export async function serveGateway(
     answers: encodedAnswers(own),
   });
   const cors = corsOf(options.origins);
+  const replicas = (): Iterable<string> => routes.get().value?.endpoints ?? [];
+  const measured = { clock, control: options.control, drift: options.drift, replicas };
   const alsoServes = [Drift, ...proxied.map(({ service }) => service)].map((s) => s.typeName);
 
   function http(request: HttpRequest, response: HttpResponse): boolean {
@@ -105,6 +107,7 @@ export async function serveGateway(
       respond(response, 200, { "content-type": "text/plain; charset=utf-8" }, page(server.address, services));
       return true;
     }
+    if (takeMetrics(measured, request, response)) return true;
     return "stream" in request ? false : proxy.takeHttp1(request, response as Parameters<Proxy["takeHttp1"]>[1]);
   }
 

@@ -154,6 +154,13 @@ describe("the port", () => {
     expect([bad.status, bad.headers.get("access-control-allow-origin")]).toEqual([403, null]);
     const metrics = await (await fetch(`${at}/metrics`)).text();
     expect(metrics).toContain('driftmesh_gateway_requests_total{method="driftmesh.v1.Registry/ListModels",code="0"');
+    expect(await (await fetch(`${at}/metrics/control-plane`)).text()).toContain("driftmesh_rpc_requests_total");
+    expect((await fetch(`${at}/metrics/drift`)).status).toBe(503);
+    const unknown = await fetch(`${at}/metrics/127.0.0.1:1`);
+    expect([unknown.status, await unknown.text()]).toEqual([
+      404,
+      expect.stringMatching(/^metrics are served of control-plane, drift/),
+    ]);
   });
 
   test("drains without failing calls in flight; watchers are told to begin again", async () => {

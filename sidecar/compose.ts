@@ -70,7 +70,9 @@ export async function compose(context: ServiceContext): Promise<RunningService> 
     observed: observerOf(metrics, eventTime),
   });
   const feedback = feedbackService({ track: spec.track, macKeys, store: labelStore(settings, stack), clock, rand });
-  const server = stack.use(await grpcServer({ listen: settings.listen, services: [inference.service, feedback], log }));
+  const server = stack.use(
+    await grpcServer({ listen: settings.listen, services: [inference.service, feedback], log, metrics }),
+  );
   server.setServing(spec.model.model, true);
 
   const leaving = new AbortController();

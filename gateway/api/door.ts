@@ -2,5 +2,6 @@
 export { corsOf } from "./cors.ts";
 export { feedbackRoutes } from "./feedback.ts";
 export { inferenceRoutes } from "./inference.ts";
+export { takeMetrics } from "./metrics.ts";
 export { encodedAnswers, ownAnswers } from "./own.ts";
 export { page } from "./page.ts";

@@ -7,7 +7,7 @@ export function page(address: string, services: readonly string[]): string {
 Infer      inference.GRPCInferenceService/ModelInfer, model_name = a model or a deployment id
 Tell       driftmesh.v1.Feedback/SendLabels, with the driftmesh_inference_id of the answer
 Explore    grpcurl -plaintext ${address} list
-Metrics    http://${address}/metrics
+Metrics    http://${address}/metrics, and /metrics/control-plane, /metrics/drift, /metrics/<address of a replica>
 Health     grpc.health.v1.Health/Check
 
 ${services.map((service) => `  ${service}`).join("\n")}

@@ -69,6 +69,7 @@ export async function controlPlane(routes: Cell<RoutesInit>, listen = "127.0.0.1
   return serveConnect({
     listen,
     log: silentLogger(),
+    metrics: createMetrics("control-plane"),
     routes(router) {
       router.service(Sync, {
         async *followRoutes(_request, { signal }) {

@@ -32,6 +32,7 @@ import { parseAddress } from "./address.ts";
 import { callerStatus, meshErrorFrom } from "./faults.ts";
 import { Health } from "./health.ts";
 import { listenHttp, respond, type HttpRequest, type HttpResponse, type StreamHandler } from "./listen.ts";
+import { answerMetrics } from "./metrics-page.ts";
 import { reflectionOf } from "./reflection.ts";
 
 export { Code, ConnectError };
@@ -211,10 +212,6 @@ function addReflection(router: ConnectRouter, services: readonly string[]): void
       for await (const request of requests) yield reflect(request);
     },
   });
-}
-
-async function answerMetrics(metrics: Metrics, response: HttpResponse): Promise<void> {
-  respond(response, 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }, await metrics.text());
 }
 
 /** gRPC callers get UNIMPLEMENTED as gRPC says it; everybody else 404 with a sentence. */

@@ -1,7 +1,7 @@
 // A gRPC server on grpc-js for protobuf-es services: the serving side of a replica. Does not load connect.
 // G1 Every server answers grpc.health.v1 and reflection. G2 A method without a handler answers UNIMPLEMENTED with a sentence.
 // G3 Draining: unary calls in flight end, then streams end with UNAVAILABLE, then connections are cut after the grace.
-// G4 A stream is written no faster than it is read.
+// G4 A stream is written no faster than it is read. G5 With metrics, the same port answers `GET /metrics` over HTTP/1.1.
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import type {
@@ -33,9 +33,12 @@ import { systemClock } from "../base/clock.ts";
 import { MeshError } from "../fault/error.ts";
 import { GRPC } from "../fault/table.ts";
 import type { Logger } from "../process/log.ts";
+import type { Metrics } from "../process/metrics.ts";
 import { bind } from "./address.ts";
+import { decide } from "./first-bytes.ts";
 import { channelOptions, methodDefinition, toStatusObject } from "./grpcjs-wire.ts";
 import { Health } from "./health.ts";
+import { metricsServer } from "./metrics-page.ts";
 import { reflectionOf } from "./reflection.ts";
 
 export { grpcClient, type CallOptions, type GrpcClient } from "./grpcjs-client.ts";
@@ -89,6 +92,7 @@ export async function grpcServer(options: {
   listen: string;
   services: readonly GrpcService[];
   log: Logger;
+  metrics?: Metrics;
   maxMessageBytes?: number;
 }): Promise<GrpcServer> {
   const health = new Health(options.services.map(({ service }) => service.typeName));
@@ -108,6 +112,7 @@ export async function grpcServer(options: {
   const gone = Promise.withResolvers<void>();
   let draining = false;
   const connections = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const page = options.metrics === undefined ? undefined : metricsServer(options.metrics);
   const listener = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket
@@ -116,7 +121,11 @@ export async function grpcServer(options: {
         sockets.delete(socket);
         if (draining && sockets.size === 0) gone.resolve();
       });
-    connections.injectConnection(socket);
+    if (page === undefined) connections.injectConnection(socket);
+    else
+      decide(socket, (protocol) =>
+        protocol === "h2" ? connections.injectConnection(socket) : page.emit("connection", socket),
+      );
   });
   const address = await bind(listener, options.listen);
 

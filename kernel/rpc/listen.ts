@@ -7,6 +7,7 @@ import { createServer as createNet, type Socket } from "node:net";
 import { systemClock } from "../base/clock.ts";
 import type { Logger } from "../process/log.ts";
 import { bind } from "./address.ts";
+import { decide } from "./first-bytes.ts";
 import { SESSION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "./windows.ts";
 
 export type HttpRequest = IncomingMessage | http2.Http2ServerRequest;
@@ -35,8 +36,6 @@ export function respond(
   (response as ServerResponse).end(body);
 }
 
-const FIRST_BYTES_MS = 10_000;
-const PREFACE = "PRI";
 /** On loopback a frame is seen within a millisecond; under load some more. */
 const GOAWAY_SEEN_MS = 30;
 const MAX_STREAM_ID = 2 ** 31 - 1;
@@ -127,27 +126,6 @@ function serveHttp2(options: { handler: HttpHandler; onStream?: StreamHandler })
     if (!onStream(stream, headers)) compatible.emit("stream", stream, headers, flags, rawHeaders);
   });
   return server;
-}
-
-/** Reads until the protocol is known and puts the bytes back. */
-function decide(socket: Socket, decided: (protocol: "h1" | "h2") => void): void {
-  const known = new AbortController();
-  socket.once("close", () => known.abort());
-  void systemClock.sleep(FIRST_BYTES_MS, known.signal).then(
-    () => socket.destroy(),
-    () => undefined,
-  );
-  const look = (): void => {
-    const chunk: unknown = socket.read();
-    if (!(chunk instanceof Uint8Array)) return;
-    const start = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString("latin1", 0, PREFACE.length);
-    socket.unshift(chunk);
-    if (start.length < PREFACE.length && PREFACE.startsWith(start)) return;
-    socket.off("readable", look);
-    known.abort();
-    decided(start === PREFACE ? "h2" : "h1");
-  };
-  socket.on("readable", look);
 }
 
 /** GOAWAY that refuses nothing yet, time for the client to see it (a ping is not answered once it closes), then GOAWAY for good. */

@@ -280,6 +280,17 @@ test("one port speaks HTTP/1.1: Connect as JSON, metrics, and a sentence for wha
   expect([nothing.status, await nothing.text()]).toEqual([404, "nothing is served at /nowhere\n"]);
 });
 
+test("a replica's port answers gRPC, and metrics over HTTP/1.1", async () => {
+  const metrics = createMetrics("sidecar");
+  metrics.counter("driftmesh_test_rows_total", "Rows.").inc({}, 3);
+  const server = await grpcServer({ listen: "127.0.0.1:0", log: silentLogger(), services: [], metrics });
+  expect(await (await fetch(`http://${server.address}/metrics`)).text()).toContain("driftmesh_test_rows_total");
+  expect((await fetch(`http://${server.address}/else`)).status).toBe(404);
+  using health = grpcClient(Health, server.address);
+  expect(await health.check({})).toMatchObject({ status: 1 });
+  await server.drain(1_000);
+});
+
 test("the first bytes of a connection may come one by one", async () => {
   const { address } = await connectServer();
   const socket = connect(Number(address.split(":")[1]), "127.0.0.1");

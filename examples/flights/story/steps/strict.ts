@@ -41,7 +41,16 @@ export async function strict(world: World): Promise<void> {
   );
   const { inside, outside, files } = await search(options.data);
   print.line(`${files} files searched: streams, state, blobs, logs, nodes' folders; and the metrics`);
-  const metrics = await (await fetch(`http://${options.server}/metrics`)).text();
+  const gateway = `${options.server}/metrics`;
+  const pages = await Promise.all(
+    [gateway, `${gateway}/control-plane`, `${gateway}/drift`, `${endpoint}/metrics`].map(textAtUrl),
+  );
+  const metrics = pages.join("\n");
+  const services = ["gateway", "control-plane", "drift", "sidecar"];
+  print.holds(
+    pages.every((page, i) => page.includes(`service="${services[i] ?? ""}"`)),
+    `metrics of ${services.join(", ")} were read`,
+  );
   const shown = MARKS.filter((mark) => metrics.includes(mark));
   print.holds(
     outside.length === 0 && shown.length === 0,
@@ -49,6 +58,10 @@ export async function strict(world: World): Promise<void> {
   );
   print.holds(inside.length > 0, `the marks are in the node's folder: ${inside.length} files`);
   await mesh.cli("decommission", id);
+}
+
+async function textAtUrl(url: string): Promise<string> {
+  return (await fetch(`http://${url}`)).text();
 }
 
 /** Rows of DAYS days, every one with marked airports and distance, then their labels. */
