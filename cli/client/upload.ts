@@ -1,6 +1,7 @@
 // Files and folders of a description become blobs of the mesh.
 // U1 A folder becomes a tree blob: canonical JSON of relative paths and hashes; the same folder gives the same hash.
 // U2 At most 1,000 files and 64 MiB; node_modules, hidden files, Python caches and Parquet data are left out.
+// U3 A hash that the description states is the hash of the file, or nothing is registered.
 import type { Client } from "@connectrpc/connect";
 import { open, readFile, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
@@ -24,24 +25,31 @@ export async function uploadParts(
   const folder = dirname(resolve(file));
   const code = description.trainCode;
   if (code !== undefined && code.folder !== "") {
-    code.treeSha256 = await uploadTree(registry, inside(folder, code.folder, "train_code.folder"));
+    const tree = await uploadTree(registry, inside(folder, code.folder, "train_code.folder"));
+    code.treeSha256 = agreed(code.treeSha256, tree, "train_code.tree_sha256");
     code.folder = basename(resolve(folder, code.folder));
   }
   const training = description.trainingData;
   if (training !== undefined && training.file !== "") {
-    training.sha256 = await uploadFile(
-      registry,
-      inside(folder, training.file, "training_data.file"),
-      "training_data.file",
-    );
+    const path = inside(folder, training.file, "training_data.file");
+    const sha256 = await uploadFile(registry, path, "training_data.file");
+    training.sha256 = agreed(training.sha256, sha256, "training_data.sha256");
     training.file = basename(training.file);
   }
   const inference = description.inference;
   if (inference !== undefined && inference.artifact !== "") {
     const path = inside(folder, inference.artifact, "inference.artifact");
-    inference.artifactSha256 = await uploadFile(registry, path, "inference.artifact");
+    const sha256 = await uploadFile(registry, path, "inference.artifact");
+    inference.artifactSha256 = agreed(inference.artifactSha256, sha256, "inference.artifact_sha256");
     inference.artifact = basename(inference.artifact);
   }
+}
+
+/** The hash of what was uploaded; a description that states another was written for another file (U3). */
+function agreed(stated: string, found: string, field: string): string {
+  if (stated === "" || stated === found) return found;
+  const description = `the file has ${found}, the description says ${stated}`;
+  throw new MeshError("DM-1001", `${field}: ${description}`, { violations: [{ field, description }] });
 }
 
 /** Streams a file into the mesh; its hash. */
