@@ -245,7 +245,11 @@ export class Joiner {
 
   #advance({ state }: Track): void {
     const profile = this.#deps.profiles.get(state.fact?.profileSha256 ?? "");
-    if (profile !== undefined) advance(state, profile);
+    if (profile === undefined) return;
+    const waiting = state.early.size;
+    advance(state, profile);
+    // What advancing gives up is a label whose row never came in its time.
+    for (let given = waiting - state.early.size; given > 0; given--) this.#deps.counters.label("unmatched");
   }
 
   /** A profile that was not there when its fact came is looked for again: until then no hour of its track closes. */
