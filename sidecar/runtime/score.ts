@@ -46,7 +46,7 @@ export function planFeatures(
     !features.every(({ name }) => named.has(name))
   ) {
     if (columns !== features.length) {
-      const problem = `input ${only.name} has ${columns < 0 ? "any number of" : columns} columns, but ${features.length} features are listed`;
+      const problem = `input ${only.name} has ${columns < 0 ? "any number of" : columns} columns, but ${features.length} features are listed: ${features.map((feature) => feature.name).join(", ")}`;
       return { kind: "misfit", problems: [problem] };
     }
     const textual = features.filter(({ type }) => (type === "number") === (only.datatype === "BYTES"));
