@@ -90,8 +90,8 @@ function selection(
   return { files, excluded, changeMs };
 }
 
-/** A quality episode, unless it was dismissed as transient before it was confirmed. */
-const isFault = (e: EpisodeState): boolean => e.class === "quality" && e.closedAs !== "transient";
+/** A quality episode, also one of a single block: drift leaves that out of evidence, so training does. */
+const isFault = (e: EpisodeState): boolean => e.class === "quality";
 
 function windowStart(changeMs: number, episodes: readonly EpisodeState[], newestMs: number): number {
   if (changeMs > 0) return changeMs - WINDOW_DAYS * DAY_MS;

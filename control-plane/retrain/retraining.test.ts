@@ -66,6 +66,9 @@ async function drifting(mesh: TestMesh): Promise<string> {
       toMs: DAY0_MS + 68 * DAY_MS,
     }),
   );
+  const day = { fromMs: DAY0_MS + 70 * DAY_MS, toMs: DAY0_MS + 71 * DAY_MS };
+  const closed = { state: "Closed", closedAs: "transient", confirmedMs: 0, retrain: false } as const;
+  await mesh.putEpisode(episodeOf({ id: "epi_blip", number: 3, class: "quality", ...closed, ...day }));
   await mesh.putEpisode(episodeOf());
   await mesh.settle();
   const run = (await runsOf(mesh)).at(-1);
@@ -84,7 +87,7 @@ const decideOn = async (mesh: TestMesh, patch: Partial<EvidenceState>): Promise<
   return rolloutOf(mesh);
 };
 
-test("a confirmed episode becomes one order and one run, on the data since the change without the data fault", async () => {
+test("a confirmed episode becomes one order and one run, on the data since the change without data faults", async () => {
   await using mesh = await startMesh();
   await drifting(mesh);
   const run = (await runsOf(mesh)).at(-1);
@@ -99,9 +102,12 @@ test("a confirmed episode becomes one order and one run, on the data since the c
   expect(order?.evidence).toMatchObject({ episode: "epi_one", excess: "0.012", decision: "episode-1-900" });
   const manifest = await manifestOf(mesh, run?.dataManifestSha256 ?? "");
   expect(manifest.changeMs).toBe(DAY0_MS + 75 * DAY_MS);
-  expect(manifest.excluded).toMatchObject([{ fromMs: DAY0_MS + 60 * DAY_MS, toMs: DAY0_MS + 68 * DAY_MS }]);
+  expect(manifest.excluded).toMatchObject([
+    { fromMs: DAY0_MS + 60 * DAY_MS, toMs: DAY0_MS + 68 * DAY_MS },
+    { fromMs: DAY0_MS + 70 * DAY_MS, toMs: DAY0_MS + 71 * DAY_MS },
+  ]);
   const days = manifest.files.map(({ fromMs }) => (fromMs - DAY0_MS) / DAY_MS);
-  expect(days).toEqual([...range(47, 60), ...range(68, 84)]);
+  expect(days).toEqual([...range(47, 60), ...range(68, 70), ...range(71, 84)]);
   expect(manifest.files.every(({ kind }) => kind === "segment")).toBe(true);
   expect(mesh.world.get("track", "track.flight-delay.open")?.value.ordersMs).toEqual([DAY0_MS + 84 * DAY_MS]);
 });
