@@ -14,7 +14,7 @@ const STEPS: readonly (readonly [string, readonly string[]])[] = [
   ["unit", vitest("test/vitest.config.ts")],
   ["simulation, 200 seeds", ["node", "test/sim/main.ts", "--seeds", "200"]],
   ["integration, stated sizes", vitest("test/vitest.integration.config.ts")],
-  ["slow: other languages", vitest("test/vitest.slow.config.ts")],
+  ["slow: Python, the natural days in three thinnings", vitest("test/vitest.slow.config.ts")],
   ["end to end", vitest("test/vitest.e2e.config.ts")],
   ["the story at half speed", demo("--speed", "27000")],
   ["the story at double speed", demo("--speed", "108000")],

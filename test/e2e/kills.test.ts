@@ -1,26 +1,30 @@
 // A shortened story (days 28-75, no fault, a change on day 42), twice: undisturbed, and with one kill -9 of each part.
-import { mkdtemp } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+// `npm run test:all` plays the whole story (DRIFTMESH_TEST_ALL).
 import { expect, test } from "vitest";
-import { systemClock } from "#kernel/base/clock.ts";
-import { readFlights } from "../../examples/flights/dataset.ts";
-import { Recorder } from "../../examples/flights/policies.ts";
-import { openMesh } from "../../examples/flights/story/mesh.ts";
-import { readOptions } from "../../examples/flights/story/options.ts";
 import { live } from "../../examples/flights/story/steps/live.ts";
 import { deploy, register } from "../../examples/flights/story/steps/prepare.ts";
-import { nothingSeen } from "../../examples/flights/story/watch.ts";
-import type { World } from "../../examples/flights/story/world.ts";
-import { driftmesh, eventually, ROOT, startMesh, type TestMesh } from "../kit/mesh.ts";
+import { driftmesh, eventually, startMesh, type TestMesh } from "../kit/mesh.ts";
+import { storyOptions, storyWorld } from "../kit/story.ts";
 
-/** Event day -> the part that is killed when it begins. */
-const KILLS = new Map([
-  [33, "control-plane"],
-  [38, "gateway"],
-  [46, "drift"],
-  [50, "replica"],
-]);
+const WHOLE = process.env["DRIFTMESH_TEST_ALL"] !== undefined;
+/** Event day -> the part that is killed when it begins: before the change, at it, and while its run and rollout are under way. */
+const KILLS = new Map(
+  WHOLE
+    ? [
+        [40, "control-plane"],
+        [50, "gateway"],
+        [64, "drift"],
+        [80, "replica"],
+        [84, "control-plane"],
+        [88, "drift"],
+      ]
+    : [
+        [33, "control-plane"],
+        [38, "gateway"],
+        [46, "drift"],
+        [50, "replica"],
+      ],
+);
 
 type Outcome = {
   classes: string[];
@@ -38,59 +42,28 @@ test("a kill of control plane, gateway, drift service or sidecar changes nothing
   expect(calm.rollouts).toContain("5");
   // At most the calls in flight fail, and their first repeats while the part comes back.
   expect(calm.repeated).toBe(0);
-}, 400_000);
+}, 900_000);
 
 async function play(kills: ReadonlyMap<number, string>): Promise<Outcome> {
   await using mesh = await startMesh();
-  const cli = [process.execPath, join(ROOT, "cli/main.ts")].join(" ");
-  const options = {
-    ...readOptions([
-      "--server",
-      mesh.server,
-      "--data",
-      mesh.data,
-      "--driftmesh",
-      cli,
-      "--every",
-      "20",
-      "--speed",
-      "90000",
-    ]),
-    changeDay: 42,
-    faultDay: 1000,
-    toDay: 72,
-  };
-  const problems: string[] = [];
+  const options = WHOLE
+    ? storyOptions(mesh)
+    : {
+        ...storyOptions(mesh, "--every", "20", "--speed", "90000"),
+        changeDay: 42,
+        faultDay: 1000,
+        toDay: 72,
+      };
   const pending: Promise<void>[] = [];
-  const world: World = {
-    mesh: openMesh(options),
-    options,
-    print: {
-      chapter: () => undefined,
-      line: () => undefined,
-      table: () => undefined,
-      holds: (ok, claim) => void (ok || problems.push(claim)),
-      failures: () => problems,
-    },
-    flights: await readFlights({ every: 1, offset: 0, toDay: 181 }),
-    recorder: new Recorder(),
-    nowMs: () => systemClock.monotonicMs(),
-    sleep: (ms) => systemClock.sleep(ms),
-    follows: "",
-    pinned: "",
-    seen: nothingSeen(),
-    fed: undefined,
-    onDay: (day) => {
-      const victim = kills.get(day);
-      if (victim !== undefined) pending.push(kill(mesh, victim));
-    },
-  };
-  await mkdtemp(join(tmpdir(), "driftmesh-kills-"));
+  const world = await storyWorld(options, (day) => {
+    const victim = kills.get(day);
+    if (victim !== undefined) pending.push(kill(mesh, victim));
+  });
   await register(world);
   await deploy(world);
   await live(world);
   await Promise.all(pending);
-  expect(problems).toEqual([]);
+  expect(world.print.failures()).toEqual([]);
   const { seen } = world;
   return {
     classes: [...seen.episodes.values()].filter((e) => e.retrain).map((e) => e.class),
