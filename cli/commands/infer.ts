@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { fromJsonString } from "@bufbuild/protobuf";
 import { MeshError } from "#kernel/fault/error.ts";
 import { Deployments } from "#proto/driftmesh/v1/deployments_pb.ts";
+import { Mode } from "#proto/driftmesh/v1/model_pb.ts";
 import { Registry } from "#proto/driftmesh/v1/registry_pb.ts";
 import {
   GRPCInferenceService,
@@ -21,7 +22,7 @@ export function describe(command: Command): void {
     .option("--example", "send the model's own example")
     .option("--rows <json>", "rows to send: a JSON list of objects, or @file")
     .option("--as <tongue>", `print the call instead: ${TONGUES.join(", ")}`)
-    .option("--endpoint <host:port>", "endpoint of a strict deployment")
+    .option("--endpoint <host:port>", "endpoint to call (default: the mesh, or the strict deployment's own)")
     .option("--event-time <time>", "event time of the rows, ISO 8601 (where the model's policy allows it)")
     .addHelpText(
       "after",
@@ -44,9 +45,10 @@ export async function run(context: Context, command: Command): Promise<void> {
       parameterChoice: { case: "int64Param", value: BigInt(at) },
     };
   }
-  const server = options.endpoint ?? context.server;
+  const endpoint = options.endpoint ?? (await strictEndpoint(context, name));
+  const server = endpoint ?? context.server;
   if (tongue !== undefined) return context.terminal.out(snippetOf(tongue, server, request));
-  const client = await context.connect(GRPCInferenceService, options.endpoint);
+  const client = await context.connect(GRPCInferenceService, endpoint);
   const answer = answerOf(await client.modelInfer(request));
   const text = [
     ...Object.entries(answer.outputs).map(([output, value]) => `${output}  ${JSON.stringify(value)}`),
@@ -60,6 +62,13 @@ function tongueOf(text: string): Tongue {
   const tongue = TONGUES.find((t) => t === text);
   if (tongue === undefined) throw new UsageError(`--as is one of ${TONGUES.join(", ")}, not "${text}"`);
   return tongue;
+}
+
+/** Where a strict deployment answers; undefined for all that the gateway serves. */
+async function strictEndpoint(context: Context, name: string): Promise<string | undefined> {
+  if (!name.startsWith("dep_")) return undefined;
+  const deployment = await (await context.connect(Deployments)).getDeployment({ id: name });
+  return deployment.mode === Mode.STRICT ? deployment.instructions?.endpoint : undefined;
 }
 
 /** The example of a deployment's instructions, or of the model's description. */
