@@ -83,12 +83,38 @@ describe("feedback", () => {
     }
   });
 
-  test("an unknown row, a repeat and a contradiction are taken", async () => {
-    const answer = await mesh.json("infer", "flight-minutes", "--example");
-    const label = { inferenceId: String(answer["inferenceId"]), value: 100 };
-    for (const labels of [[{ ...label, row: 40_000 }], [label], [label], [{ ...label, value: 50 }]])
-      expect(await mesh.feedback.sendLabels({ labels })).toMatchObject({ accepted: 1 });
-  });
+  test("an unknown row, a repeat and a contradiction are taken and counted, the unknown one after its time", async () => {
+    const onnx = join(ROOT, "examples/flight-minutes/flight-minutes.onnx");
+    const text = `name: told\nkind: regression\nrun_resources: { cpu: 0.1, memory: 128Mi }\nfeatures: [{ name: distance, type: number }]\ninference: { artifact: ${onnx} }\npolicy: { label_horizon_hours: 1, client_event_time: true, cache_grace_seconds: 1 }\n`;
+    const told = await mesh.json("register", await written("told.yaml", text), "--deploy");
+    const at = (time: string): Promise<Record<string, unknown>> =>
+      mesh.json("infer", "told", "--example", "--event-time", time);
+    const label = { inferenceId: String((await at("2026-01-01T10:00:00Z"))["inferenceId"]), value: 100 };
+    const unknown = { ...label, row: 40_000 };
+    // The third is the very batch of the second, as a client repeats it that heard no answer: taken, and not even stored.
+    for (const labels of [[unknown], [label], [label], [label, unknown], [{ ...label, value: 50 }]])
+      expect(await mesh.feedback.sendLabels({ labels })).toMatchObject({ accepted: labels.length });
+    await eventually("a repeat and a correction", async () =>
+      (await fateOf("repeated")) >= 1 && (await fateOf("corrected")) >= 1 ? true : undefined,
+    );
+    for (const day of ["02", "03", "04"]) await at(`2026-01-${day}T10:00:00Z`);
+    await eventually("one labelled row", async () => {
+      const { panes } = await mesh.drift.listPanes({ model: "told" });
+      return panes.reduce((sum, pane) => sum + pane.labelled, 0n) === 1n ? true : undefined;
+    });
+    await eventually("an unmatched label", async () => ((await fateOf("unmatched")) >= 1 ? true : undefined));
+    await mesh.json("decommission", String(told["deployment"]));
+  }, 90_000);
+
+  /** Labels that the drift service gave this fate, from its own metrics. */
+  async function fateOf(fate: string): Promise<number> {
+    const { services } = (await mesh.json("status", "--data", mesh.data)) as {
+      services: { name: string; address: string }[];
+    };
+    const drift = services.find(({ name }) => name === "drift");
+    const text = await (await fetch(`http://${drift?.address ?? ""}/metrics`)).text();
+    return Number(new RegExp(`^driftmesh_drift_labels_total\\{.*fate="${fate}".*\\} (\\d+)`, "m").exec(text)?.[1] ?? 0);
+  }
 });
 
 describe("registration", () => {
@@ -120,6 +146,15 @@ describe("registration", () => {
     const description = { name: "ghost", inference: { artifactSha256: "0".repeat(64) } };
     const error = await mesh.registry.registerModel({ description }).catch((e: unknown) => e);
     expect(String(error)).toMatch(/DM-(2011|1001)/);
+  });
+
+  test("an artifact with another hash than the description says is refused with both", async () => {
+    const onnx = join(ROOT, "examples/flight-minutes/flight-minutes.onnx");
+    const text = `name: forged\nkind: regression\nfeatures: [{ name: distance, type: number }]\ninference: { artifact: ${onnx}, artifact_sha256: "${"0".repeat(64)}" }\n`;
+    const ended = await mesh.cli("register", await written("forged.yaml", text));
+    expect(ended.code).toBe(2);
+    expect(ended.err).toMatch(/inference\.artifact_sha256: the file has [0-9a-f]{64}, the description says 0{64}/);
+    expect((await mesh.cli("describe", "model/forged")).code).toBe(64 + 5);
   });
 
   test("another description under a taken name is ALREADY_EXISTS", async () => {
