@@ -23,7 +23,7 @@ export type Datatype = (typeof DATATYPES)[number];
 export type TensorSpec = { name: string; datatype: Datatype; shape: readonly number[] };
 export type Signature = { inputs: readonly TensorSpec[]; outputs: readonly TensorSpec[] };
 
-export const MODEL_KINDS = ["binary-classification", "multiclass-classification", "regression", "other"] as const;
+const MODEL_KINDS = ["binary-classification", "multiclass-classification", "regression", "other"] as const;
 export type ModelKind = (typeof MODEL_KINDS)[number];
 
 /**
@@ -36,7 +36,7 @@ export type Mode = "open" | "strict";
 /** `open` or `node/<name>`. */
 export type Scope = "open" | `node/${string}`;
 
-export const POLICY_MODES = ["observe", "suggest", "auto"] as const;
+const POLICY_MODES = ["observe", "suggest", "auto"] as const;
 
 /** Tolerances and policy of a model; every field has a default (`DEFAULT_POLICY`). */
 export type Policy = {

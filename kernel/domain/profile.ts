@@ -39,7 +39,7 @@ export type Profile = {
   blocks: readonly ProfileBlock[];
 };
 
-export const SCORE_BINS = 64;
+const SCORE_BINS = 64;
 export const NUMERIC_BINS = 64;
 export const CATEGORIES_MAX = 255;
 export const DAY_MS = 86_400_000;

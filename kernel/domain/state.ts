@@ -1,6 +1,7 @@
 // Shapes of the values in KV `mesh_state` and `mesh_drift` (canonical JSON) and the names of keys, streams and subjects.
 // S1 One writing role per key (DESIGN D1). S2 What is wanted and what is seen are different keys (D2).
 // S3 Only the arrows in ARROWS are legal; `moved` refuses every other.
+import { partitionOf } from "./ids.ts";
 import type { Description, Mode, Resources, Scope, Version } from "./model.ts";
 
 export const BUCKETS = { state: "mesh_state", drift: "mesh_drift" } as const;
@@ -13,14 +14,13 @@ export const STREAMS = {
 
 /** `model` and `scope` as one key or subject token: lower case letters, digits, - and _. */
 export const scopeToken = (scope: Scope): string => scope.replace("/", "_");
-const p = (ordinal: number): number => ordinal % 64;
 export const SUBJECTS = {
-  records: (ordinal: number, boot: number) => `mesh.rec.${p(ordinal)}.${ordinal}.${boot}`,
-  feedback: (ordinal: number) => `mesh.fb.${p(ordinal)}.${ordinal}`,
-  pane: (ordinal: number, boot: number) => `mesh.pane.${p(ordinal)}.${ordinal}.${boot}`,
-  outcomePane: (ordinal: number) => `mesh.opane.${p(ordinal)}.${ordinal}`,
+  records: (ordinal: number, boot: number) => `mesh.rec.${partitionOf(ordinal)}.${ordinal}.${boot}`,
+  feedback: (ordinal: number) => `mesh.fb.${partitionOf(ordinal)}.${ordinal}`,
+  pane: (ordinal: number, boot: number) => `mesh.pane.${partitionOf(ordinal)}.${ordinal}.${boot}`,
+  outcomePane: (ordinal: number) => `mesh.opane.${partitionOf(ordinal)}.${ordinal}`,
   /** Facts of a track; the third token is the partition, the fourth the track. */
-  fact: (ordinal: number) => `mesh.fact.${p(ordinal)}.${ordinal}`,
+  fact: (ordinal: number) => `mesh.fact.${partitionOf(ordinal)}.${ordinal}`,
   event: (kind: string, model: string) => `mesh.event.${kind}.${model}`,
 } as const;
 
