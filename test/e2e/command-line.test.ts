@@ -27,7 +27,7 @@ test.concurrent.for(COMMANDS.split(" "))("%s --help ends with 0 and holds an exa
   expect(ended.out).toContain("Example:\n  driftmesh ");
 });
 
-test.for(["models", "versions", "deployments", "nodes", "replicas", "runs", "rollouts", "episodes"])(
+test.for(["models", "deployments", "rollouts"])(
   "get %s prints a table, more with wide, one line of JSON, the same as YAML, and names",
   async (kind) => {
     const forms = ["table", "wide", "json", "yaml", "name"];
