@@ -1,5 +1,6 @@
 // `driftmesh deploy MODEL[@ALIAS|:VERSION]`: request, acknowledge, wait until Ready.
 import { toJson } from "@bufbuild/protobuf";
+import type { Client } from "@connectrpc/connect";
 import { type Deployment, DeploymentSchema, Deployments } from "#proto/driftmesh/v1/deployments_pb.ts";
 import { Mode } from "#proto/driftmesh/v1/model_pb.ts";
 import { awaitReady } from "../client/door.ts";
@@ -17,7 +18,10 @@ type Options = {
 
 export function describe(command: Command): void {
   command
-    .argument("<model>", "model (follows the champion), model@alias, or model:version (pinned)")
+    .argument(
+      "<model>",
+      "model (follows the champion), model@alias, model:version (pinned), or the id of an offer to acknowledge",
+    )
     .option("--strict", "strict mode: no raw value leaves the node")
     .option("--node <name>", "the node of a strict deployment")
     .option("--replicas <n>", "copies (default 1)", wholeNumber(1, 16))
@@ -35,14 +39,10 @@ export function describe(command: Command): void {
 export async function run(context: Context, command: Command): Promise<void> {
   const options = command.opts<Options>();
   const deployments = await context.connect(Deployments);
-  const offer = await deployments.requestDeployment({
-    ...targetOf(command.args[0] ?? ""),
-    mode: options.strict === true ? Mode.STRICT : Mode.OPEN,
-    node: options.node ?? "",
-    replicas: options.replicas ?? 1,
-    requestId: options.requestId ?? "",
-    ...(options.offerSeconds === undefined ? {} : { offerTtl: { seconds: BigInt(options.offerSeconds) } }),
-  });
+  const named = command.args[0] ?? "";
+  const offer = named.startsWith("dep_")
+    ? await deployments.getDeployment({ id: named })
+    : await request(deployments, named, options);
   let deployment: Deployment = offer;
   if (options.acknowledge) {
     deployment = await deployments.acknowledgeDeployment({ id: offer.id });
@@ -53,6 +53,17 @@ export async function run(context: Context, command: Command): Promise<void> {
     text: instructionsText(deployment, options.acknowledge),
     json: toJson(DeploymentSchema, deployment),
     name: `deployment/${deployment.id}`,
+  });
+}
+
+async function request(deployments: Client<typeof Deployments>, named: string, options: Options): Promise<Deployment> {
+  return await deployments.requestDeployment({
+    ...targetOf(named),
+    mode: options.strict === true ? Mode.STRICT : Mode.OPEN,
+    node: options.node ?? "",
+    replicas: options.replicas ?? 1,
+    requestId: options.requestId ?? "",
+    ...(options.offerSeconds === undefined ? {} : { offerTtl: { seconds: BigInt(options.offerSeconds) } }),
   });
 }
 
@@ -75,6 +86,6 @@ function instructionsText(d: Deployment, acknowledged: boolean): string {
     lines.push(`  example    ${i.exampleCall}`);
     lines.push(`  feedback   ${i.feedbackEndpoint} within ${i.labelHorizonHours} h: ${i.feedbackExample}`);
   }
-  if (!acknowledged) lines.push(`the offer expires; acknowledge it by deploying with --request-id, or over the API`);
+  if (!acknowledged) lines.push(`the offer expires; acknowledge it with: driftmesh deploy ${d.id}`);
   return lines.join("\n");
 }

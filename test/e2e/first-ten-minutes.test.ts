@@ -104,3 +104,10 @@ test("Connect and gRPC-Web reach our services on the same port, and foreign orig
   });
   expect(foreign.headers.get("access-control-allow-origin")).toBeNull();
 });
+
+test("an offer starts nothing until it is acknowledged by its id", async () => {
+  const offer = await mesh.json("deploy", "my", "--no-acknowledge");
+  expect(offer).toMatchObject({ state: "DEPLOYMENT_STATE_OFFERED" });
+  const ready = await mesh.json("deploy", String(offer["id"]));
+  expect(ready).toMatchObject({ id: offer["id"], state: "DEPLOYMENT_STATE_READY" });
+});
