@@ -2,7 +2,7 @@
 import { MeshError } from "#kernel/fault/error.ts";
 import type { FaultCode } from "#kernel/fault/table.ts";
 import { Registry } from "#proto/driftmesh/v1/registry_pb.ts";
-import { nearest } from "../describe/door.ts";
+import { nearest } from "#kernel/base/nearest.ts";
 import { type Kind, kindOf, KINDS } from "../resources/door.ts";
 import { type Command, type Context, printObject, UsageError } from "../terminal/door.ts";
 

@@ -14,7 +14,7 @@ import {
 import { LineCounter, type Node, type Pair, type YAMLMap, isMap, isScalar, isSeq, parseDocument } from "yaml";
 import { type ModelDescription, ModelDescriptionSchema } from "#proto/driftmesh/v1/model_pb.ts";
 import { contradictions } from "./contradictions.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "#kernel/base/nearest.ts";
 
 /** What is wrong at one place of the file. */
 export type Problem = { line: number; column: number; field: string; expected: string; suggestion: string };

@@ -5,7 +5,7 @@ import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { FAULTS, type FaultCode } from "#kernel/fault/table.ts";
 import { ModelDescriptionSchema } from "#proto/driftmesh/v1/model_pb.ts";
 import { PAPER_NAMES, expectedOf } from "./decode.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "#kernel/base/nearest.ts";
 
 /** Text for `model[.field[.field]]` or `DM-nnnn`; the nearest name when there is none. */
 export function explain(topic: string): { kind: "ok"; text: string } | { kind: "unknown"; suggestion: string } {

@@ -29,7 +29,7 @@ import {
 } from "#proto/driftmesh/v1/retraining_pb.ts";
 import { type Rollout, RolloutSchema, Rollouts, RolloutStageSchema } from "#proto/driftmesh/v1/rollouts_pb.ts";
 import { allPages, wordOf } from "../client/door.ts";
-import { nearest } from "../describe/door.ts";
+import { nearest } from "#kernel/base/nearest.ts";
 import { age, bytes, type Column, type Context, type Listing, UsageError } from "../terminal/door.ts";
 
 /** `all`: ended ones too. `model`: only of this model, where the kind has one. */

@@ -4,7 +4,7 @@ import { MeshError } from "#kernel/fault/error.ts";
 import type { ConnectRouter, ServiceImpl } from "#kernel/rpc/connect.ts";
 import { Drift as DriftService } from "#proto/driftmesh/v1/drift_pb.ts";
 import type { Board, Drift, Told } from "../work/door.ts";
-import { nearNames } from "./near.ts";
+import { nearestWords } from "#kernel/base/nearest.ts";
 import { pageOf } from "./pages.ts";
 import { episodeMessage, eventMessage, paneMessage, undecided, verdictMessage } from "./wire.ts";
 
@@ -77,7 +77,7 @@ function trackOf(board: Board, model: string, asked: string): ReturnType<Board["
       `model "${model}" has no track in scope "${scope}"; it has ${scopes.toSorted().join(", ")}`,
     );
   }
-  const near = nearNames(
+  const near = nearestWords(
     model,
     tracks.map(({ fact }) => fact.model),
   );

@@ -1,14 +1,17 @@
-// "Did you mean": the nearest known word.
+// "Did you mean": known words that are few edits away.
 
-/** The known word with the fewest edits, or "" when none is near (at most a third of its letters, and three). */
-export function nearest(word: string, known: readonly string[]): string {
-  let best = "";
-  let bestEdits = Math.min(3, Math.max(1, Math.floor(word.length / 3))) + 1;
-  for (const candidate of known) {
-    const edits = editsBetween(word.toLowerCase(), candidate.toLowerCase());
-    if (edits < bestEdits) [best, bestEdits] = [candidate, edits];
-  }
-  return best;
+/** The known word with the fewest edits, or "" when none is near. */
+export const nearest = (word: string, known: readonly string[]): string => nearestWords(word, known)[0] ?? "";
+
+/** At most three known words, nearest first: at most a third of the word's letters and three edits away, whatever the case. */
+export function nearestWords(word: string, known: readonly string[]): string[] {
+  const most = Math.min(3, Math.max(1, Math.floor(word.length / 3)));
+  return [...new Set(known)]
+    .map((candidate) => ({ candidate, edits: editsBetween(word.toLowerCase(), candidate.toLowerCase()) }))
+    .filter(({ edits }) => edits <= most)
+    .sort((a, b) => a.edits - b.edits)
+    .slice(0, 3)
+    .map(({ candidate }) => candidate);
 }
 
 /** Inserts, deletes, replacements and swaps of neighbours between two words. */
