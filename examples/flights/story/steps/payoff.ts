@@ -40,6 +40,7 @@ export async function payoff({ print, mesh, recorder, flights, options, seen }: 
   table("all days", result.policies);
   table("days of the broken feed left out", result.outsideFault);
   print.line(`weeks in which the mesh lost to pinned version 1: ${losses(result.weeks)}`);
+  print.line(`over all days the mesh lost to: ${lostTo(result.policies)}`);
   const of = (policy: Payoff["policy"]): Payoff | undefined => result.policies.find((p) => p.policy === policy);
   const gain = (of("pinned")?.brier ?? 0) - (of("mesh")?.brier ?? 0);
   print.holds(gain > 0, `the mesh gains ${gain.toFixed(5)} Brier over pinned version 1 on all rows`);
@@ -51,6 +52,17 @@ const NAMES = {
   weekly: "retrained every week",
   psi: "retrained when PSI > .1",
 } as const;
+
+/** Policies with a lower Brier loss than the mesh, and the runs they took. */
+function lostTo(policies: readonly Payoff[]): string {
+  const mesh = policies.find((p) => p.policy === "mesh");
+  const better = policies.filter((p) => mesh !== undefined && p.brier < mesh.brier);
+  return (
+    better
+      .map((p) => `${NAMES[p.policy]} (by ${((mesh?.brier ?? 0) - p.brier).toFixed(5)}, with ${p.runs} runs)`)
+      .join(", ") || "none"
+  );
+}
 
 function losses(weeks: readonly { fromDay: number; brier: { mesh: number; pinned: number } }[]): string {
   const lost = weeks.filter(({ brier }) => brier.mesh > brier.pinned + 1e-9);
