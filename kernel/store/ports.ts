@@ -30,7 +30,7 @@ export type WatchEvent =
 export interface StateStore {
   /** The newest acknowledged value (never a stale replica's). */
   get(key: string, signal?: AbortSignal): Promise<Entry | undefined>;
-  /** All entries whose key starts with `prefix`, in key order. */
+  /** All entries whose key starts with `prefix`, in key order. Without a prefix they are as they were at one moment between two batches. */
   list(prefix: string, signal?: AbortSignal): Promise<Entry[]>;
   write(write: Write, guard?: Guard): Promise<WriteResult>;
   /**

@@ -1,6 +1,7 @@
 // StateStore over a KV-shaped stream: key K of bucket B is subject `$KV.B.K` of stream KV_B, so that `nats kv get B K` reads it.
 // S1 Reads are leader reads. S2 Every write has one message id and is sent again under it until its answer is known.
 // S3 `stale` and `fenced` are only said after nothing was stored. S4 The key `_store.fence` is ours: it carries guards and is never shown.
+// S5 A snapshot of the whole bucket ends between batches, never inside one: what it shows was true at one sequence.
 //
 // What nats-server 2.15.1 does inside atomic batches (measured):
 // - `Nats-Expected-Last-Subject-Sequence` is checked for each message; with `...-Subject` it is checked for that other subject, on any message of the
@@ -11,6 +12,8 @@
 //   outside a batch is checked the other way round: 10071 hides the duplicate, so after an unanswered try the key's history is searched for our id.
 // - Messages of a batch get consecutive sequences. With every write flushed, a single message takes 0.3 ms, a batch of one 2.5 ms (it is staged on disk
 //   first), of 10 5 ms, of 1,000 38 ms: so one message goes without a batch, and a guarded compare-and-set is a batch of two.
+// - Readers are let in between the messages of a batch: 197 of 695 snapshots beside a writer of 200 keys a batch ended inside one. The stored messages
+//   keep `Nats-Batch-Id`, the last one `Nats-Batch-Commit`: so a snapshot knows where it stands, if its filter lets every message of a batch through.
 import { backoffMs } from "../../base/backoff.ts";
 import { base32 } from "../../base/bytes.ts";
 import { MeshError } from "../../fault/error.ts";
@@ -118,7 +121,7 @@ export class NatsStateStore implements StateStore {
   async *watch(prefix: string, signal: AbortSignal): AsyncGenerator<WatchEvent> {
     checkPrefix(prefix);
     const end = AbortSignal.any([signal, this.#closed.signal]);
-    const snapshot = new Snapshot();
+    const snapshot = new Snapshot(prefix === "");
     const filter = this.#head + prefix.slice(0, prefix.lastIndexOf(".") + 1) + ">";
     for await (const event of follow(
       this.#deps,
@@ -248,7 +251,13 @@ type Found = { kind: "ours"; revision: number } | { kind: "absent" } | { kind: "
 
 /** Knows when everything that existed has been delivered, and hides delete markers of keys that the watcher never saw. */
 class Snapshot {
+  /** Every key is watched, so the end of each batch will come by (S5). */
+  readonly #whole: boolean;
   #shown: Set<string> | undefined = new Set();
+
+  constructor(whole: boolean) {
+    this.#whole = whole;
+  }
 
   restart(): void {
     this.#shown = new Set();
@@ -262,11 +271,17 @@ class Snapshot {
   }
 
   /** True once per snapshot, when nothing waits at the server: at the start, after a message, or as a heartbeat says. */
-  completedBy(event: { kind: string; pending?: number }): boolean {
-    const complete = this.#shown !== undefined && (event.kind === "idle" || event.pending === 0);
+  completedBy(event: { kind: string; pending?: number; message?: FollowedMessage }): boolean {
+    const inside = this.#whole && event.message !== undefined && isInsideBatch(event.message);
+    const complete = this.#shown !== undefined && (event.kind === "idle" || (event.pending === 0 && !inside));
     if (complete) this.#shown = undefined;
     return complete;
   }
+}
+
+/** Whether messages of the same batch follow this one. */
+function isInsideBatch({ headers }: FollowedMessage): boolean {
+  return (headers?.get("Nats-Batch-Id") ?? "") !== "" && (headers?.get("Nats-Batch-Commit") ?? "") === "";
 }
 
 /** Revision 0 is nobody's, but the server reads it as "does not exist": such a write is not sent. */

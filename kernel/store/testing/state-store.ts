@@ -233,6 +233,21 @@ function watching(store: () => StateStore): void {
     await reader.stop();
   });
 
+  it("lists the whole store as it was between two batches, never inside one", async () => {
+    let writing = true;
+    const batch = (turn: number): Write[] => Array.from({ length: 100 }, (_, i) => put(`k${i}`, String(turn)));
+    const writer = (async () => {
+      for (let turn = 0; writing; turn += 1) await store().batch(batch(turn));
+    })();
+    for (let i = 0; i < 40; i += 1) {
+      const listed = await store().list("");
+      expect(new Set(listed.map(({ value }) => textOf(value))).size).toBeLessThanOrEqual(1);
+      expect([0, 100]).toContain(listed.length);
+    }
+    writing = false;
+    await writer;
+  });
+
   it("never shows the store's own keys", async () => {
     const guard = { key: "term.leader", revision: await written(store(), create("term.leader")) };
     expect((await store().write(create("a"), guard)).kind).toBe("written");
