@@ -27,6 +27,25 @@ const labelled = (panes: readonly OutcomePane[]): number =>
 const total = (panes: readonly OutcomePane[], of: "late" | "unmatched" | "corrected"): number =>
   panes.reduce((sum, pane) => sum + pane[of], 0);
 
+test("at most so many rows wait for their horizon; more are lost and counted, and their labels are late", () => {
+  const state = openJoin(TRACK, false, 3);
+  takeFact(state, fact(TRACK));
+  feed(
+    state,
+    records(
+      TRACK,
+      1,
+      1,
+      [1, 2, 3, 4, 5].map((number) => row(1, number, 1)),
+    ),
+  );
+  expect(state.lost).toBe(2);
+  expect(takeLabel(state, { boot: 1, number: 3, value: 1 }, 1)).toBe("matched");
+  expect(takeLabel(state, { boot: 1, number: 4, value: 1 }, 1)).toBe("late");
+  finish(state, 2);
+  expect(labelled(state.outbox)).toBe(1);
+});
+
 describe("the fate of a label", () => {
   test("in time it is matched, and a repeat changes nothing", () => {
     const state = open();

@@ -4,6 +4,7 @@
 //    lost and labels of it late, both counted. J4 An early label is unmatched when the records have passed the moment it was stored and
 //    then the horizon went by; at most EARLY_MAX wait. Reading labels far ahead of records, after a pause, loses none. J5 Panes leave through `outbox`, in order of time, after the state with them was saved.
 // J6 Every event day that had a pane ends with one, so that its end is told without waiting for the next day's rows.
+// J7 At most ROWS_MAX rows wait for their horizon; more are lost, and counted, as they come.
 import { DAY_MS, HOUR_MS } from "#kernel/domain/profile.ts";
 import type { ProfileBins } from "#kernel/domain/profile-build.ts";
 import type { OutcomePane } from "#kernel/domain/pane.ts";
@@ -20,6 +21,8 @@ export type JoinState = {
   /** One hour in open mode, one day in strict mode. */
   blockMs: number;
   strict: boolean;
+  /** Rows that may wait for their horizon (J7). */
+  rowsMax: number;
   fact: TrackFact | null;
   boots: Map<number, BootJoin>;
   /** Open blocks by start. */
@@ -42,17 +45,20 @@ export type JoinState = {
   /** Labels to be told of in the next pane. */
   late: number;
   unmatched: number;
-  /** Rows that came after their block had closed. */
+  /** Rows that came after their block had closed, or when too many waited (J7). */
   lost: number;
 };
 
 const EARLY_MAX = 200_000;
+/** About 1 KiB each in memory (bench/reports/serving.md): a gigabyte. */
+const ROWS_MAX = 1_000_000;
 
 /** The ledger of a track of which nothing was seen. */
-export function openJoin(track: number, strict: boolean): JoinState {
+export function openJoin(track: number, strict: boolean, rowsMax = ROWS_MAX): JoinState {
   return {
     track,
     strict,
+    rowsMax,
     blockMs: strict ? DAY_MS : HOUR_MS,
     fact: null,
     outbox: [],
@@ -96,7 +102,7 @@ function takeRow(state: JoinState, boot: BootJoin, row: JoinRow): void {
   const early = state.early.get(key);
   if (early !== undefined) state.early.delete(key);
   const startMs = Math.floor(row.eventMs / state.blockMs) * state.blockMs;
-  if (startMs + state.blockMs <= state.closedUntilMs) {
+  if (startMs + state.blockMs <= state.closedUntilMs || openRows(state) >= state.rowsMax) {
     addNumber(boot.closed, row.number);
     state.lost += 1;
     if (early !== undefined) state.late += 1;
@@ -108,6 +114,13 @@ function takeRow(state: JoinState, boot: BootJoin, row: JoinRow): void {
   }
   entry(state.blocks, startMs, () => []).push(row);
   entry(state.rows, row.boot, () => new Map<number, JoinRow>()).set(row.number, row);
+}
+
+/** Rows whose block is open; a track has few boots at a time. */
+function openRows(state: JoinState): number {
+  let count = 0;
+  for (const rows of state.rows.values()) count += rows.size;
+  return count;
 }
 
 /** What became of a label. */
