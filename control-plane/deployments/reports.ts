@@ -1,9 +1,10 @@
 // Stage: what the agents say of replicas becomes their phase.
 // P1 A replica ends once: a boot is never used again. P2 A silent agent's replicas are lost after LOST_MS, not before.
+// P3 A replica of an older epoch is kept where an agent still has it; where none has, it is lost, and another start takes its place.
 import { KEYS, type ReplicaPhase, type ReplicaState } from "#kernel/domain/state.ts";
 import type { ReplicaReport } from "../backend/door.ts";
 import type { Pass } from "../pass/door.ts";
-import { type Held, REPLICA_ENDED, workloadOf } from "../world/door.ts";
+import { bootFloor, type Held, REPLICA_ENDED, workloadOf } from "../world/door.ts";
 
 /** Children drain 60 s after their agent's death. */
 const LOST_MS = 60_000;
@@ -25,13 +26,12 @@ export function reports(pass: Pass): void {
   }
 }
 
-function silence({ observed, nowMs }: Pass, replica: ReplicaState): string | undefined {
+function silence({ draft, observed, epoch, nowMs }: Pass, replica: ReplicaState): string | undefined {
   if (observed === undefined) return undefined;
   if (!observed.connected)
     return nowMs - observed.sinceMs > LOST_MS ? `the agent of node ${replica.node} does not answer` : undefined;
-  return observed.nodes.some(({ name }) => name === replica.node)
-    ? undefined
-    : `node ${replica.node} is no longer there`;
+  if (!observed.nodes.some(({ name }) => name === replica.node)) return `node ${replica.node} is no longer there`;
+  return replica.boot < bootFloor(draft) ? `it ran before epoch ${epoch.epoch} of the store began` : undefined;
 }
 
 function follow(pass: Pass, held: Held<ReplicaState>, report: ReplicaReport): void {

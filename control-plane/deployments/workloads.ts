@@ -6,6 +6,7 @@ import { KEYS, type ReplicaState, type WorkloadPhase, type WorkloadState } from 
 import { type Pass, runResources } from "../pass/door.ts";
 import { refusalText } from "../scheduler/door.ts";
 import {
+  bootFloor,
   descriptionOf,
   type Held,
   OWN_KEYS,
@@ -133,16 +134,21 @@ function grow(pass: Pass, workload: WorkloadState, missing: Missing): boolean {
 }
 
 function nextBoot({ draft }: Pass): number {
-  const last = (draft.get("boot", OWN_KEYS.boot)?.value.last ?? 0) + 1;
-  draft.put("boot", OWN_KEYS.boot, { last });
+  const known = draft.get("boot", OWN_KEYS.boot)?.value;
+  const last = (known?.last ?? 0) + 1;
+  draft.put("boot", OWN_KEYS.boot, { ...known, last });
   return last;
 }
 
 /** Why no replica is started right now: the last ones were lost too quickly. */
 function backoff({ draft, nowMs }: Pass, workload: WorkloadState): string | undefined {
+  // What an older epoch lost says nothing of this one.
+  const floor = bootFloor(draft);
+  const counts = ({ phase, changedMs, boot }: ReplicaState): boolean =>
+    phase === "Lost" && changedMs > nowMs - LOSSES_COUNT_MS && boot >= floor;
   const lost = draft
     .of("replica", workload.id)
-    .flatMap(({ value }) => (value.phase === "Lost" && value.changedMs > nowMs - LOSSES_COUNT_MS ? [value] : []))
+    .flatMap(({ value }) => (counts(value) ? [value] : []))
     .sort((a, b) => a.changedMs - b.changedMs);
   const last = lost.at(-1);
   if (last === undefined || lost.length < 2) return undefined;

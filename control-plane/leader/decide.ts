@@ -1,12 +1,13 @@
 // The one reconcile function: what is known in, one atomic batch of writes out. Pure; this is what simulations drive.
 // C1 Level-triggered: the same world and the same time give the same decision, and a world that is as it should be gives none.
+import type { EpochState } from "#kernel/domain/state.ts";
 import type { Observed } from "../backend/door.ts";
 import { offers, reports, routes, status, workloads } from "../deployments/door.ts";
 import { type Decision, Draft, freeShares, type Lookup, nodes, type Pass, Room, type Wanted } from "../pass/door.ts";
 import { tracks } from "../registry/door.ts";
 import { policy, runs } from "../retrain/door.ts";
 import { rollouts } from "../rollout/door.ts";
-import { type EpochState, REPLICA_ENDED, type View } from "../world/door.ts";
+import { REPLICA_ENDED, type View } from "../world/door.ts";
 import { trackFacts } from "./facts.ts";
 
 export type DecideInput = {

@@ -8,15 +8,16 @@ import type { Clock } from "#kernel/base/clock.ts";
 import type { Rand } from "#kernel/base/rand.ts";
 import { BoundedQueue, Cell } from "#kernel/base/queue.ts";
 import { DAY_MS, type Profile } from "#kernel/domain/profile.ts";
-import { KEYS, SUBJECTS } from "#kernel/domain/state.ts";
+import { type EpochState, SUBJECTS } from "#kernel/domain/state.ts";
 import { messageOf } from "#kernel/fault/error.ts";
 import type { Logger } from "#kernel/process/log.ts";
 import { campaign } from "#kernel/store/lease.ts";
 import type { Blobs, EventLog, Leadership, StateStore, Write } from "#kernel/store/ports.ts";
 import type { Backend, Observed, WantedSet } from "../backend/door.ts";
 import { encode, type TrainingRange, type Transition, type Wanted } from "../pass/door.ts";
-import { type EpochState, OWN_KEYS, type World } from "../world/door.ts";
+import type { World } from "../world/door.ts";
 import { decide } from "./decide.ts";
+import { ensureEpoch } from "./epoch.ts";
 import { factJobs } from "./facts.ts";
 import { digestOf, wantedOf } from "./wanted.ts";
 
@@ -92,8 +93,9 @@ export class Leader {
       while (!this.#deps.world.synced && !end.aborted) await this.#stirred(end);
       if (end.aborted) return;
       this.#mustSee = leadership.guard.revision;
-      const epoch = await this.#ensureEpoch(leadership);
+      const epoch = await ensureEpoch(this.#deps, leadership.guard);
       this.#observed.set(undefined);
+      this.#wanted.set(undefined);
       this.#events = new BoundedQueue<Transition>(EVENTS_MAX);
       this.#office = { leadership, epoch, end };
       tasks.push(this.#observe(end), this.#tellBackend(end), this.#publishFacts(end), this.#publishEvents(end));
@@ -176,9 +178,12 @@ export class Leader {
     return false;
   }
 
+  /** Only beside what the machines say now: what of an older epoch still lives depends on it. */
   #noteWanted(): void {
-    const set = wantedOf(this.#deps.world);
-    const digest = digestOf(set, this.#observed.get().value);
+    const observed = this.#observed.get().value;
+    if (observed?.connected !== true) return;
+    const set = wantedOf(this.#deps.world, observed);
+    const digest = digestOf(set, observed);
     if (this.#wanted.get().value?.digest !== digest) this.#wanted.set({ set, digest });
   }
 
@@ -193,27 +198,6 @@ export class Leader {
       this.#deps.clock.sleep(TICK_MS, any).catch(() => undefined),
     ]);
     waiting.abort();
-  }
-
-  /** The incarnation of the store, and the key that makes inference ids in it. */
-  async #ensureEpoch({ guard }: Leadership): Promise<EpochState> {
-    const { state, panes, world, rand, log } = this.#deps;
-    const [known, { createdMs }] = await Promise.all([state.get(KEYS.epoch), panes.info()]);
-    const old = known === undefined ? undefined : (JSON.parse(new TextDecoder().decode(known.value)) as EpochState);
-    if (old?.streamCreatedMs === createdMs) return old;
-    const epoch: EpochState = { epoch: (old?.epoch ?? 0) + 1, streamCreatedMs: createdMs };
-    const key = Buffer.from(rand.bytes(32)).toString("base64");
-    const writes: Write[] = [
-      known === undefined
-        ? { kind: "create", key: KEYS.epoch, value: encode(epoch) }
-        : { kind: "update", key: KEYS.epoch, value: encode(epoch), revision: known.revision },
-      { kind: "create", key: OWN_KEYS.mac(epoch.epoch), value: encode({ key }) },
-    ];
-    const result = await state.batch(writes, guard);
-    if (result.kind !== "written") throw new Error(`the epoch could not be written: ${result.kind}`);
-    world.applyWritten(writes, result.revision);
-    log.info("leader.epoch-began", { epoch: epoch.epoch });
-    return epoch;
   }
 
   async #observe(end: AbortSignal): Promise<void> {

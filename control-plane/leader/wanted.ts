@@ -1,10 +1,12 @@
 // The wanted set that the records say: what the backend is told, whole. Pure.
 // W1 A replica stays wanted (draining) until it has ended, a run until it has: what is seen of it is not lost.
+// W2 A boot is given to one process: a replica of an older epoch is wanted only where it lives already, never started.
 import type { Version } from "#kernel/domain/model.ts";
 import { KEYS, type ReplicaState, type RunState } from "#kernel/domain/state.ts";
 import type { LoadSpec, Observed, WantedReplica, WantedRun, WantedSet } from "../backend/door.ts";
 import { runResources, trainResources } from "../pass/door.ts";
 import {
+  bootFloor,
   descriptionOf,
   macKeys,
   REPLICA_ENDED,
@@ -15,19 +17,24 @@ import {
   workloadOf,
 } from "../world/door.ts";
 
-export function wantedOf(view: View): WantedSet {
+export function wantedOf(view: View, observed: Observed): WantedSet {
+  const floor = bootFloor(view);
+  const living = new Set(observed.replicas.map(({ id, boot }) => `${id}.${boot}`));
+  const replicas = view
+    .all("replica")
+    .filter(({ value: { id, boot } }) => boot >= floor || living.has(`${id}.${boot}`));
   return {
-    replicas: view.all("replica").flatMap(({ value }) => wantedReplica(view, value) ?? []),
+    replicas: replicas.flatMap(({ value }) => wantedReplica(view, value) ?? []),
     runs: view.all("run").flatMap(({ value }) => wantedRun(view, value) ?? []),
     macKeys: macKeys(view),
   };
 }
 
 /** Says when two sets differ, or when the same set must be sent again because somebody else listens. Specs of one id never change. */
-export function digestOf(set: WantedSet, observed: Observed | undefined): string {
+export function digestOf(set: WantedSet, observed: Observed): string {
   const replicas = set.replicas.map(({ id, draining }) => `${id}${draining ? "-" : ""}`);
   const runs = set.runs.map(({ id, attempt }) => `${id}/${attempt}`);
-  const listener = observed?.connected === true ? `${observed.agentBoot}@${observed.sinceMs}` : "";
+  const listener = `${observed.agentBoot}@${observed.sinceMs}`;
   return [listener, ...replicas.sort(), "|", ...runs.sort(), "|", set.macKeys.length].join(" ");
 }
 

@@ -1,10 +1,10 @@
 // What a stage of a pass is given: the draft, what the machines say, and the room on the nodes.
 // R1 Room counts everything that holds it now (draining replicas too) and what this pass has placed.
 import type { Resources, Scope } from "#kernel/domain/model.ts";
-import { KEYS } from "#kernel/domain/state.ts";
+import { type EpochState, KEYS } from "#kernel/domain/state.ts";
 import type { Observed } from "../backend/door.ts";
 import { type Candidate, place, type Placement } from "../scheduler/door.ts";
-import { descriptionOf, type EpochState, REPLICA_ENDED, type View } from "../world/door.ts";
+import { descriptionOf, REPLICA_ENDED, type View } from "../world/door.ts";
 import type { Draft } from "./draft.ts";
 
 /** Event time (Unix ms) of a version's training data, by the hash of its profile. */

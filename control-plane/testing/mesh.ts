@@ -1,7 +1,7 @@
 // A control plane with stores in memory, virtual time and machines played by hand: for tests.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { setImmediate } from "node:timers/promises";
-import { VirtualClock } from "#kernel/base/clock.ts";
+import { type Clock, VirtualClock } from "#kernel/base/clock.ts";
 import { seededRand } from "#kernel/base/rand.ts";
 import { profileFrom } from "#kernel/domain/profile-build.ts";
 import { DAY_MS } from "#kernel/domain/profile.ts";
@@ -20,7 +20,7 @@ import { FeatureType, type ModelDescription, ModelDescriptionSchema, ModelKind }
 import { Registry } from "#proto/driftmesh/v1/registry_pb.ts";
 import { Retraining } from "#proto/driftmesh/v1/retraining_pb.ts";
 import { Rollouts } from "#proto/driftmesh/v1/rollouts_pb.ts";
-import { MemoryBackend, type RunReport } from "../backend/door.ts";
+import { MemoryBackend, type Observed, type RunReport } from "../backend/door.ts";
 import { encode } from "../pass/door.ts";
 import { createControlPlane } from "../plane.ts";
 import { toConnectError } from "#kernel/rpc/connect.ts";
@@ -32,11 +32,23 @@ export const GIB = 2 ** 30;
 export type TestMesh = Awaited<ReturnType<typeof startMesh>>;
 
 export async function startMesh(
-  options: { nodes?: readonly { name: string; cpu: number; memoryBytes: number }[] } = {},
+  options: {
+    nodes?: readonly { name: string; cpu: number; memoryBytes: number }[];
+    /** What the machines say from the start. */
+    observed?: Observed;
+    /** An earlier mesh whose keys this one has, on streams made anew. */
+    restoredFrom?: { clock: Clock } & Record<"state" | "drift", Pick<MemoryStateStore, "snapshot">>;
+  } = {},
 ) {
-  const clock = new VirtualClock();
+  const { restoredFrom } = options;
+  const clock = new VirtualClock(restoredFrom === undefined ? undefined : restoredFrom.clock.wallMs() + 1);
   const state = new CheckedStateStore();
   const drift = new MemoryStateStore();
+  if (restoredFrom !== undefined) {
+    const { revision, entries } = restoredFrom.state.snapshot();
+    state.restore({ revision, entries: entries.filter(({ key }) => !key.startsWith("lease.")) });
+    drift.restore(restoredFrom.drift.snapshot());
+  }
   const panes = new MemoryEventLog(clock);
   const events = new MemoryEventLog(clock);
   const blobs = new MemoryBlobs();
@@ -45,6 +57,7 @@ export async function startMesh(
     nodes.map(({ name, cpu, memoryBytes }) => ({ name, shares: { cpu, memoryBytes } })),
     clock.wallMs(),
   );
+  if (options.observed !== undefined) backend.see(options.observed);
   const stop = new AbortController();
   const plane = createControlPlane({
     state,
@@ -54,7 +67,7 @@ export async function startMesh(
     blobs,
     backend,
     clock,
-    rand: seededRand(7),
+    rand: seededRand(restoredFrom === undefined ? 7 : 9),
     log: silentLogger(),
     holder: "test",
     settings: { endpoint: "127.0.0.1:4747", dataFolder: "/data", version: "0.0.0" },

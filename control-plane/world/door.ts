@@ -5,7 +5,6 @@ export { follow } from "./follow.ts";
 export {
   type BootState,
   type ClaimMark,
-  type EpochState,
   type FactState,
   type GroupedName,
   groupOf,

@@ -11,7 +11,7 @@ import type {
   WorkloadState,
 } from "#kernel/domain/state.ts";
 import { KEYS, scopeToken } from "#kernel/domain/state.ts";
-import { aliasParts, type ClaimMark } from "./tables.ts";
+import { aliasParts, type ClaimMark, OWN_KEYS } from "./tables.ts";
 import type { Held, View } from "./world.ts";
 
 /** A deployment, from its four keys. */
@@ -141,6 +141,9 @@ export function replicasOf(view: View, workload: string): Held<ReplicaState>[] {
 
 export const readyOf = (view: View, workload: string): ReplicaState[] =>
   replicasOf(view, workload).flatMap(({ value }) => (value.phase === "Ready" ? [value] : []));
+
+/** The first boot of this epoch. */
+export const bootFloor = (view: View): number => view.get("boot", OWN_KEYS.boot)?.value.floor ?? 0;
 
 /** Keys that make inference ids verify, newest epoch first: the first one makes ids. */
 export function macKeys(view: View): Uint8Array[] {

@@ -5,6 +5,7 @@ import type {
   DeploymentSpec,
   DeploymentStatus,
   EpisodeState,
+  EpochState,
   EvidenceState,
   ModelState,
   NodeState,
@@ -22,12 +23,10 @@ import type {
 } from "#kernel/domain/state.ts";
 import type { Scope } from "#kernel/domain/model.ts";
 
-/** Incarnation of the store: what was stamped when the streams were made. */
-export type EpochState = { epoch: number; streamCreatedMs: number };
 /** 32 bytes, base64. */
 export type MacState = { key: string };
-/** The newest boot given out. */
-export type BootState = { last: number };
+/** The newest boot given out, and the first one of this epoch: lower ones belong to an earlier life. */
+export type BootState = { last: number; floor?: number };
 /** The newest fact of a track, and the highest revision that the stream has. */
 export type FactState = { fact: TrackFact; acked: number };
 /** That a person acknowledged or released a deployment. */

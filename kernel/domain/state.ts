@@ -54,6 +54,8 @@ export const DRIFT_KEYS = {
 /** Token of every state the leader writes (D5). */
 export type Token = { epoch: number; term: number };
 
+/** Incarnation of the store: its number, and when its streams were made. */
+export type EpochState = { epoch: number; streamCreatedMs: number };
 export type ModelState = { description: Description; owner: string; createdMs: number };
 export type VersionState = Version;
 export type TrackState = {
