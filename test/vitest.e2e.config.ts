@@ -2,8 +2,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["test/e2e/**/*.test.ts"],
-    exclude: ["**/node_modules/**", "**/.driftmesh/**", "**/.cache/**"],
+    include: ["test/e2e/**/*.test.ts", "test/clients/**/*.test.ts"],
+    exclude: ["**/node_modules/**", "**/.driftmesh/**", "**/.cache/**", "**/*.slow.test.ts"],
     pool: "forks",
     fileParallelism: false,
     testTimeout: 900_000,
