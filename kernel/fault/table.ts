@@ -254,6 +254,18 @@ export const FAULTS = {
     says: "a file of the store is damaged",
     fix: "check the disk; the message names the file",
   },
+  "DM-6011": {
+    code: GRPC.RESOURCE_EXHAUSTED,
+    retry: "later",
+    says: "the store takes no more: its disk or its quota is full",
+    fix: "make room on the disk or raise the quota; after a full disk nats-server must be started again before it writes",
+  },
+  "DM-6012": {
+    code: GRPC.UNAVAILABLE,
+    retry: "later",
+    says: "the nats-server refuses the credentials",
+    fix: "put user and password right in the server's configuration or in ours; the mesh goes on dialling and recovers by itself",
+  },
   "DM-7001": {
     code: GRPC.UNIMPLEMENTED,
     retry: "never",

@@ -1,6 +1,7 @@
 // The few JetStream API calls we make, typed. Owns how their JSON is read and which errors are passing ones.
 // A1 Reads go to the stream's leader (STREAM.MSG.GET), never to a replica: direct gets were stale in 192 of 4,500 reads under load.
 // A2 A call is repeated through passing errors until its deadline, then it throws DM-6001. Only calls that may be repeated go through `call`.
+// A3 An error says which of the reasons it is that a person can do something about: full (DM-6011), credentials (DM-6012).
 import { backoffMs } from "../../base/backoff.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Rand } from "../../base/rand.ts";
@@ -11,6 +12,10 @@ import type { Link, Reply } from "./link.ts";
 export const CODE = {
   consumerNotFound: 10014,
   noMessage: 10037,
+  /** No memory or disk left for JetStream as a whole; for the account; and in this stream (its `max_bytes`). */
+  noResources: 10023,
+  noStorage: 10047,
+  storeFailed: 10077,
   streamNotFound: 10059,
   streamNameInUse: 10058,
   /** Expected last sequence (of the subject) differs. */
@@ -61,11 +66,12 @@ export class JetStreamApi {
       const answer = read(reply);
       if (answer !== undefined && !(answer.kind === "error" && passing(answer.error))) return answer;
       const leftMs = untilMs - clock.monotonicMs();
-      if (leftMs <= 0)
-        throw new MeshError(
-          "DM-6001",
-          `JetStream did not answer ${what.split(".").slice(0, 3).join(".")} (${describe(reply, answer)})`,
+      if (leftMs <= 0) {
+        const asked = what.split(".").slice(0, 3).join(".");
+        throw (
+          refused(link) ?? new MeshError("DM-6001", `JetStream did not answer ${asked} (${describe(reply, answer)})`)
         );
+      }
       await clock.sleep(Math.min(leftMs, backoffMs(attempt, rand, 50, 1_000)), signal);
     }
   }
@@ -139,8 +145,49 @@ export function passing(error: ApiError): boolean {
   return error.code === 429 || error.code === 503 || error.code === 408;
 }
 
+/** Errors that say that there is no room; nothing was stored. Some carry 503 and so look like passing ones. */
+export function full(error: ApiError): boolean {
+  return [CODE.noResources, CODE.noStorage, CODE.storeFailed].some((code) => code === error.errCode);
+}
+
 export function apiFault(what: string, error: ApiError): MeshError {
-  return new MeshError("DM-6008", `${what}: nats-server says ${error.description} (${error.errCode})`);
+  const code = full(error) ? "DM-6011" : "DM-6008";
+  return new MeshError(code, `${what}: nats-server says ${error.description} (${error.errCode})`);
+}
+
+function refused(link: Link, what = ""): MeshError | undefined {
+  if (link.refusal === undefined) return undefined;
+  return new MeshError("DM-6012", `${what}nats-server refuses our credentials (${link.refusal})`);
+}
+
+/**
+ * The error for a write that was given up (A3): DM-6012, DM-6011 or DM-6001. `silent`: a whole try passed without an answer on a link that stood.
+ * When the disk is full, nats-server 2.15.1 freezes the stream: it answers questions and no write, until it is started again (measured).
+ */
+export async function unanswered(deps: Deps, stream: string, what: string, silent: boolean): Promise<MeshError> {
+  const { link } = deps;
+  const refusal = refused(link, `${what}: `);
+  if (refusal !== undefined) return refusal;
+  if (silent && link.up) {
+    const reply = await link.request(`$JS.API.STREAM.INFO.${stream}`, NOTHING, { timeoutMs: 1_000 });
+    if (read(reply)?.kind === "ok") {
+      const why = `stream ${stream} answers questions and stores nothing, so the disk of nats-server is full or failing`;
+      return new MeshError("DM-6011", `${what}: ${why}`);
+    }
+  }
+  return new MeshError("DM-6001", what);
+}
+
+/** Sends one write and waits for what JetStream says; `silent` when a link that stood throughout brought nothing. */
+export async function ask(
+  link: Link,
+  message: { subject: string; payload: Uint8Array; headers: Readonly<Record<string, string>> },
+  timeoutMs: number,
+): Promise<{ reply: Reply; answer: Answer | undefined; silent: boolean }> {
+  const { generation } = link.state.get().value;
+  const reply = await link.request(message.subject, message.payload, { headers: message.headers, timeoutMs });
+  const silent = reply.kind === "unknown" && link.up && link.state.get().value.generation === generation;
+  return { reply, answer: read(reply), silent };
 }
 
 function describe(reply: Reply, answer: Answer | undefined): string {

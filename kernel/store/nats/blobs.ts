@@ -8,7 +8,7 @@ import { sha256Hex } from "../../base/bytes.ts";
 import { MeshError } from "../../fault/error.ts";
 import { checkSha256 } from "../check.ts";
 import type { Blobs } from "../ports.ts";
-import { apiFault, CODE, type Deps, type JetStreamApi, number, object, passing, read } from "./api.ts";
+import { apiFault, ask, CODE, type Deps, full, type JetStreamApi, number, object, passing, unanswered } from "./api.ts";
 import { BLOB_STREAM, BLOB_SUBJECT } from "./assets.ts";
 
 /** Half of the largest message NATS takes by default. */
@@ -81,13 +81,18 @@ export class NatsBlobs implements Blobs {
     const subject = `${BLOB_SUBJECT}.${name}`;
     const end = clock.deadline(DEADLINE_MS);
     const headers = { "Nats-Expected-Last-Subject-Sequence": "0", "Nats-Expected-Stream": BLOB_STREAM };
+    let silent = false;
     for (let attempt = 0; await link.whenUp(end); attempt += 1) {
-      const answer = read(await link.request(subject, payload, { headers, timeoutMs: ATTEMPT_MS }));
+      const tried = await ask(link, { subject, payload, headers }, ATTEMPT_MS);
+      const { answer } = tried;
+      silent = tried.silent;
       if (answer?.kind === "ok" || answer?.error.errCode === CODE.wrongLastSequence) return;
-      if (answer !== undefined && !passing(answer.error)) throw apiFault("a blob could not be stored", answer.error);
+      if (answer !== undefined && (full(answer.error) || !passing(answer.error)))
+        throw apiFault("a blob could not be stored", answer.error);
       await clock.sleep(backoffMs(attempt, rand, 50, 1_000), end).catch(() => undefined);
     }
-    throw new MeshError("DM-6001", "the store did not take a blob in time; putting it again is harmless");
+    const what = "the store did not take a blob in time; putting it again is harmless";
+    throw await unanswered(this.#deps, BLOB_STREAM, what, silent);
   }
 
   /** A chunk by direct get (raw bytes, any replica), or by its leader where the replica has none yet. */

@@ -29,6 +29,8 @@ export type NatsStores = AsyncDisposable & {
   blobs(): Blobs;
   /** Whether the link stands, newest value only. */
   readonly status: Cell<LinkState>;
+  /** What the server says against our credentials while it refuses them (DM-6012); dials go on. */
+  readonly refusal: string | undefined;
   readonly server: { version: string; apiLevel: number };
 };
 
@@ -62,6 +64,9 @@ export async function openNats(options: NatsOptions): Promise<NatsStores> {
     },
     blobs: () => keep(new NatsBlobs(ports)),
     status: link.state,
+    get refusal() {
+      return link.refusal;
+    },
     server: link.server,
     [Symbol.asyncDispose]: async () => {
       for (const port of opened.splice(0)) await port.close();

@@ -3,13 +3,14 @@
 // L2 A message without an answer is sent again under the same id until its caller's signal or the deadline ends it; a repeat within the stream's
 //    duplicate window is recognised by the server. Beyond it (2 min, feedback 10 min) it may be stored twice: readers that count drop by their own ids.
 // L3 At most WINDOW messages are unanswered and WAITING callers wait; beyond that publish refuses at once.
-// L4 Reading follows follow.ts: by sequence, with gaps and resyncs said.
+// L4 A full store is waited out like one that is away, until the same end; the error then says that it was full (DM-6011).
+// L5 Reading follows follow.ts: by sequence, with gaps and resyncs said.
 import { backoffMs } from "../../base/backoff.ts";
 import { MeshError } from "../../fault/error.ts";
 import { checkPayload } from "../check.ts";
 import type { EventLog, LogEvent, Publication } from "../ports.ts";
 import { checkSubject, subjectMatcher } from "../subject.ts";
-import { apiFault, number, passing, read } from "./api.ts";
+import { type ApiError, apiFault, ask, full, number, passing, unanswered } from "./api.ts";
 import { follow, type FollowDeps, type FollowedMessage } from "./follow.ts";
 
 /** More than 256 unanswered messages bring no more throughput (measured). */
@@ -79,28 +80,30 @@ export class NatsEventLog implements EventLog {
   async #untilStored(publication: Publication, end: AbortSignal): Promise<{ seq: number; duplicate: boolean }> {
     const { link, clock, rand } = this.#deps;
     const headers = { ...publication.headers, "Nats-Msg-Id": publication.id, "Nats-Expected-Stream": this.#stream };
+    const message = { subject: publication.subject, payload: publication.payload, headers };
+    let last: Tried = { silent: false };
     for (let attempt = 0; ; attempt += 1) {
-      if (!(await link.whenUp(end))) throw this.#gaveUp(publication, end);
-      const answer = read(
-        await link.request(publication.subject, publication.payload, { headers, timeoutMs: ATTEMPT_MS }),
-      );
+      if (!(await link.whenUp(end))) throw await this.#gaveUp(publication, last);
+      const { answer, silent } = await ask(link, message, ATTEMPT_MS);
+      last = answer?.kind === "error" ? { silent, error: answer.error } : { silent };
       if (answer?.kind === "ok")
         return { seq: number(answer.body["seq"]), duplicate: answer.body["duplicate"] === true };
-      if (answer?.kind === "error" && !passing(answer.error))
+      if (answer?.kind === "error" && !passing(answer.error) && !full(answer.error))
         throw apiFault(`message on ${publication.subject} was refused`, answer.error);
-      if (end.aborted) throw this.#gaveUp(publication, end);
+      if (end.aborted) throw await this.#gaveUp(publication, last);
       await clock.sleep(backoffMs(attempt, rand, 20, 1_000), end).catch(() => undefined);
     }
   }
 
-  #gaveUp(publication: Publication, end: AbortSignal): MeshError {
-    return new MeshError(
-      "DM-6001",
-      `message on ${publication.subject} has no answer yet and may be stored; repeat it with the same id`,
-      { cause: end.reason },
-    );
+  #gaveUp(publication: Publication, { error, silent }: Tried): Promise<MeshError> | MeshError {
+    if (error !== undefined && full(error)) return apiFault(`message on ${publication.subject} was refused`, error);
+    const what = `message on ${publication.subject} has no answer yet and may be stored; repeat it with the same id`;
+    return unanswered(this.#deps, this.#stream, what, silent);
   }
 }
+
+/** How the last try of a message went. */
+type Tried = { silent: boolean; error?: ApiError };
 
 /** Counts unanswered messages and lines up callers (L3). */
 class Slots {

@@ -1,11 +1,13 @@
 // One connection to NATS and the requests that run over it. Owns every setting of the client and the only reply inbox.
 // K1 Nothing is handed to the client while the link is down: it would sit in the client's buffer and be thrown away at the next dial.
 // K2 A request ends: answered, or unknown as soon as the link breaks or its time is up. Unknown means that it may have been carried out.
-// K3 The link itself is never given up: dials go on until `close`.
+// K3 The link itself is never given up: dials go on until `close`, also while the server refuses the credentials.
+// K4 Credentials are asked for at every dial, and a refusal is told by `refusal` until a dial succeeds.
 //
 // Requests have a hand-made inbox: one subscription, one map, one sweep for all time-outs. The client's own request costs about
 // 24 us of CPU (promise, timer, stack trace), this one about 2 us.
 import {
+  type Auth,
   AuthorizationError,
   type ConnectionOptions,
   connect,
@@ -13,6 +15,7 @@ import {
   type Msg,
   type MsgHdrs,
   type NatsConnection,
+  UserAuthenticationExpiredError,
 } from "@nats-io/transport-node";
 import { backoffMs } from "../../base/backoff.ts";
 import { base32 } from "../../base/bytes.ts";
@@ -26,7 +29,8 @@ export type NatsCredentials = { user: string; password: string } | { token: stri
 export type LinkOptions = {
   /** `nats://host:port`, several separated by commas. */
   url: string;
-  credentials?: NatsCredentials;
+  /** A function is asked at each dial (K4), so that credentials which change or expire need no restart. */
+  credentials?: NatsCredentials | (() => NatsCredentials);
   /** Shown by the server in its list of connections; letters, digits, - and _. */
   name: string;
   clock: Clock;
@@ -68,7 +72,7 @@ export async function openLink(options: LinkOptions): Promise<Link> {
       return new Link(await connect(clientOptions(options, inbox)), inbox, options.clock);
     } catch (thrown) {
       if (thrown instanceof AuthorizationError) {
-        throw new MeshError("DM-6001", `nats-server at ${options.url} refused the credentials`, { cause: thrown });
+        throw new MeshError("DM-6012", `nats-server at ${options.url} refused the credentials`, { cause: thrown });
       }
       const waitMs = backoffMs(attempt, options.rand, 50, 1_000);
       if (options.clock.monotonicMs() + waitMs >= untilMs) {
@@ -82,15 +86,11 @@ export async function openLink(options: LinkOptions): Promise<Link> {
 }
 
 function clientOptions(options: LinkOptions, inbox: string): ConnectionOptions {
-  const credentials = options.credentials;
-  const auth =
-    credentials === undefined
-      ? {}
-      : "token" in credentials
-        ? credentials
-        : { user: credentials.user, pass: credentials.password };
+  const { credentials } = options;
   return {
-    ...auth,
+    ...(credentials === undefined
+      ? {}
+      : { authenticator: () => shown(typeof credentials === "function" ? credentials() : credentials) }),
     servers: options.url.split(","),
     name: options.name,
     inboxPrefix: inbox,
@@ -107,15 +107,23 @@ function clientOptions(options: LinkOptions, inbox: string): ConnectionOptions {
   };
 }
 
+function shown(credentials: NatsCredentials): Auth {
+  return "token" in credentials
+    ? { auth_token: credentials.token }
+    : { user: credentials.user, pass: credentials.password };
+}
+
 export class Link {
   readonly state: Cell<LinkState>;
   readonly #nc: NatsConnection;
   readonly #clock: Clock;
   readonly #inbox: string;
   readonly #pending = new Map<string, Pending>();
+  #subscriptions = 0;
   #tokens = 0;
   #sweeping = false;
   readonly #closing = new AbortController();
+  #refusal: string | undefined;
 
   constructor(nc: NatsConnection, inbox: string, clock: Clock) {
     this.#nc = nc;
@@ -128,6 +136,11 @@ export class Link {
 
   get up(): boolean {
     return this.state.get().value.up && !this.#nc.isClosed();
+  }
+
+  /** What the server said against our credentials at the last dial; undefined while it takes them (K4). */
+  get refusal(): string | undefined {
+    return this.#refusal;
   }
 
   /** Version of the server at the other end, and the JetStream API level it announces (0 when it announces none). */
@@ -167,6 +180,11 @@ export class Link {
     return promise;
   }
 
+  /** Subscriptions that stand: what shares the 64 MB that the server lets a connection be behind. */
+  get subscriptions(): number {
+    return this.#subscriptions;
+  }
+
   /** A subscription of its own on a fresh inbox subject; `stop` ends it. */
   subscribe(token: string, arrive: (message: Incoming) => void): { subject: string; stop: () => void } {
     const subject = `${this.#inbox}.s.${token}`;
@@ -180,7 +198,15 @@ export class Link {
           code: msg.headers?.code ?? 0,
         }),
     });
-    return { subject, stop: () => (this.#nc.isClosed() ? undefined : subscription.unsubscribe()) };
+    this.#subscriptions += 1;
+    let stopped = false;
+    const stop = (): void => {
+      if (stopped) return;
+      stopped = true;
+      this.#subscriptions -= 1;
+      if (!this.#nc.isClosed()) subscription.unsubscribe();
+    };
+    return { subject, stop };
   }
 
   /** Closes at once; what is unanswered becomes unknown. Safe twice. */
@@ -194,7 +220,10 @@ export class Link {
   async #follow(): Promise<void> {
     for await (const status of this.#nc.status()) {
       if (status.type === "disconnect" || status.type === "staleConnection" || status.type === "close") this.#break();
-      if (status.type === "reconnect") this.state.set({ up: true, generation: this.state.get().value.generation + 1 });
+      if (status.type === "error" && isRefusal(status.error)) this.#refusal = status.error.message;
+      if (status.type !== "reconnect") continue;
+      this.#refusal = undefined;
+      this.state.set({ up: true, generation: this.state.get().value.generation + 1 });
     }
     this.#break();
   }
@@ -229,6 +258,10 @@ export class Link {
     }
     this.#sweeping = false;
   }
+}
+
+function isRefusal(error: Error): boolean {
+  return error instanceof AuthorizationError || error instanceof UserAuthenticationExpiredError;
 }
 
 function encode(record: Headers): MsgHdrs {

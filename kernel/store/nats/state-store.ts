@@ -19,7 +19,7 @@ import { base32 } from "../../base/bytes.ts";
 import { MeshError } from "../../fault/error.ts";
 import { checkBatch, checkKey, checkPrefix, RESERVED_KEY } from "../check.ts";
 import type { Entry, Guard, StateStore, WatchEvent, Write, WriteResult } from "../ports.ts";
-import { apiFault, CODE, passing, read, number, type Stored } from "./api.ts";
+import { type ApiError, apiFault, ask, CODE, full, number, passing, type Stored, unanswered } from "./api.ts";
 import { follow, type FollowDeps, type FollowedMessage } from "./follow.ts";
 
 const EXPECT = "Nats-Expected-Last-Subject-Sequence";
@@ -33,13 +33,16 @@ const WRITE_MS = 45_000;
 /** Writes of a key that the stream keeps. */
 const HISTORY = 5;
 
+const NOT_SENT = { kind: "nothing", silent: false } as const;
+
 type Message = { subject: string; payload: Uint8Array; headers: Record<string, string> };
 type Sent =
   | { kind: "stored"; seq: number }
   | { kind: "conflict" }
   | { kind: "duplicate" }
-  | { kind: "nothing" }
-  | { kind: "unknown" };
+  | { kind: "full"; error: ApiError }
+  | { kind: "nothing"; silent: boolean }
+  | { kind: "unknown"; silent: boolean };
 
 export class NatsStateStore implements StateStore {
   readonly #deps: FollowDeps;
@@ -91,6 +94,7 @@ export class NatsStateStore implements StateStore {
       if (refusal !== undefined) return refusal;
     }
     let unsure = false;
+    let silent = false;
     for (let attempt = 0; clock.monotonicMs() < deadline; attempt += 1) {
       if (this.#closed.signal.aborted) break;
       const sent = await this.#send(this.#messages(writes, guard, markers, id));
@@ -106,16 +110,19 @@ export class NatsStateStore implements StateStore {
         await clock.sleep(backoffMs(attempt, rand, 2, 500));
         continue;
       }
+      if (sent.kind === "full") {
+        const before = unsure ? " (an earlier try of it may have been carried out)" : "";
+        throw apiFault(`the write of ${keysOf(writes)} was refused${before}`, sent.error);
+      }
       unsure ||= sent.kind === "unknown";
+      silent = sent.kind !== "duplicate" && sent.silent;
       await clock.sleep(backoffMs(attempt, rand, 50, 1_000));
       await link.whenUp(
         AbortSignal.any([clock.deadline(Math.max(0, deadline - clock.monotonicMs())), this.#closed.signal]),
       );
     }
-    throw new MeshError(
-      "DM-6001",
-      `the store did not answer the write of ${keysOf(writes)} in time; it may have been carried out`,
-    );
+    const what = `the store did not answer the write of ${keysOf(writes)} in time; it may have been carried out`;
+    throw await unanswered(this.#deps, this.#stream, what, silent);
   }
 
   async *watch(prefix: string, signal: AbortSignal): AsyncGenerator<WatchEvent> {
@@ -191,13 +198,13 @@ export class NatsStateStore implements StateStore {
     for (const [i, message] of messages.entries()) {
       const place = single ? {} : { "Nats-Batch-Id": batch, "Nats-Batch-Sequence": String(i + 1) };
       if (i < messages.length - 1) {
-        if (!link.send(message.subject, message.payload, { ...message.headers, ...place })) return { kind: "nothing" };
+        if (!link.send(message.subject, message.payload, { ...message.headers, ...place })) return NOT_SENT;
         continue;
       }
       const headers = { ...message.headers, ...place, ...(single ? {} : { "Nats-Batch-Commit": "1" }) };
-      return said(await link.request(message.subject, message.payload, { headers, timeoutMs: ATTEMPT_MS }));
+      return said(await ask(link, { ...message, headers }, ATTEMPT_MS));
     }
-    return { kind: "nothing" };
+    return NOT_SENT;
   }
 
   /** Why a batch was refused; undefined when it may go through now: a delete marker was found, or things have moved on. */
@@ -291,16 +298,17 @@ function neverHolds(writes: readonly Write[], guard: Guard | undefined): boolean
 }
 
 /** What the answer to a commit means for the batch. */
-function said(reply: Parameters<typeof read>[0]): Sent {
-  if (reply.kind === "down" || reply.kind === "no-responders") return { kind: "nothing" };
-  const answer = read(reply);
-  if (answer === undefined) return { kind: "unknown" };
+function said({ reply, answer, silent }: Awaited<ReturnType<typeof ask>>): Sent {
+  if (reply.kind === "down" || reply.kind === "no-responders") return NOT_SENT;
+  if (answer === undefined) return { kind: "unknown", silent };
   if (answer.kind === "ok") return { kind: "stored", seq: number(answer.body["seq"]) };
   const { errCode } = answer.error;
   if (errCode === CODE.wrongLastSequence || errCode === CODE.wrongLastSequenceConstant) return { kind: "conflict" };
   if (errCode === CODE.batchDuplicate) return { kind: "duplicate" };
-  if (errCode === CODE.batchIncomplete || errCode === CODE.batchMissingSequence || passing(answer.error))
-    return { kind: "nothing" };
+  if (full(answer.error)) return { kind: "full", error: answer.error };
+  // A full disk shows as an incomplete batch as well, again and again.
+  if (errCode === CODE.batchIncomplete) return { kind: "nothing", silent: true };
+  if (errCode === CODE.batchMissingSequence || passing(answer.error)) return NOT_SENT;
   throw apiFault("a write was refused", answer.error);
 }
 

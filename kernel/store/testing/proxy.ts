@@ -1,4 +1,4 @@
-// A TCP proxy that fails the way networks do: it can swallow bytes without a word, in one direction or both, and cut.
+// A TCP proxy that fails the way networks do: it can swallow bytes without a word, in one direction or both, cut, and stall.
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { once } from "node:events";
 
@@ -11,6 +11,7 @@ export class FaultyProxy implements AsyncDisposable {
   readonly #pairs = new Set<readonly [Socket, Socket]>();
   readonly #swallowed = new Set<Direction>();
   #refusing = false;
+  #stalled = false;
 
   private constructor(server: Server, port: number, target: number) {
     this.#server = server;
@@ -44,10 +45,18 @@ export class FaultyProxy implements AsyncDisposable {
     for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
   }
 
-  /** Lets new connections pass again. */
+  /** From now on nothing is taken from the server: it piles up there, and nothing is lost. */
+  stall(): void {
+    this.#stalled = true;
+    for (const [, upstream] of this.#pairs) upstream.pause();
+  }
+
+  /** Lets new connections pass again, and what is stalled go on. */
   heal(): void {
     this.#refusing = false;
+    this.#stalled = false;
     this.#swallowed.clear();
+    for (const [, upstream] of this.#pairs) upstream.resume();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -68,6 +77,7 @@ export class FaultyProxy implements AsyncDisposable {
     };
     this.#pass(client, upstream, "to-server", end);
     this.#pass(upstream, client, "to-client", end);
+    if (this.#stalled) upstream.pause();
   }
 
   #pass(from: Socket, to: Socket, direction: Direction, end: () => void): void {
