@@ -118,3 +118,8 @@ export async function must(
 /** The title of tests that need a tool chain: names what the machine lacks when they are skipped. */
 export const skipped = (title: string, lacks: string | undefined): string =>
   lacks === undefined ? title : `${title} (skipped: this machine has no ${lacks})`;
+
+/** `go install` of modules with versions into a folder, by the Go of this machine. */
+export async function goInstall(folder: string, modules: readonly string[]): Promise<void> {
+  for (const module of modules) await must(["go", "install", module], { env: { GOBIN: folder, GOTOOLCHAIN: "local" } });
+}
