@@ -16,6 +16,16 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "find out what is wrong with this machine or mesh",
     load: () => import("./commands/check.ts"),
   },
+  {
+    name: "backup",
+    summary: "copy a running mesh into one file",
+    load: () => import("./commands/backup.ts"),
+  },
+  {
+    name: "restore",
+    summary: "make a data folder from a backup",
+    load: () => import("./commands/restore.ts"),
+  },
   { name: "test", summary: "run all tests", load: () => import("./commands/test.ts") },
   { name: "demo", summary: "play the whole story on real flights", load: () => import("./commands/demo.ts") },
   {

@@ -48,10 +48,10 @@ export type ControlPlane = ReturnType<typeof createControlPlane>;
 
 /** One instance: serves reads from its own world and leads when it is elected. */
 export function createControlPlane(deps: PlaneDeps) {
-  const { state, drift, blobs, clock, rand, log, settings } = deps;
+  const { state, drift, panes, blobs, clock, rand, log, settings } = deps;
   const world = new World();
   const leaseTtlMs = deps.leaseTtlMs ?? 15_000;
-  const api: ApiDeps = { world, state, blobs, clock, rand, settings, leaseTtlMs };
+  const api: ApiDeps = { world, state, drift, panes, blobs, clock, rand, settings, leaseTtlMs };
   const leader = new Leader({ ...deps, world, endpoint: settings.endpoint, leaseTtlMs });
   const services = {
     registry: registryService(api),

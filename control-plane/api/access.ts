@@ -10,12 +10,15 @@ import type { ModelState } from "#kernel/domain/state.ts";
 import { KEYS } from "#kernel/domain/state.ts";
 import { MeshError, type Violation } from "#kernel/fault/error.ts";
 import type { FaultCode } from "#kernel/fault/table.ts";
-import type { Blobs, StateStore, Write } from "#kernel/store/ports.ts";
+import type { Blobs, EventLog, StateStore, Write } from "#kernel/store/ports.ts";
 import type { TableName, Tables, World } from "../world/door.ts";
 
 export type ApiDeps = {
   world: World;
   state: StateStore;
+  /** Bucket mesh_drift and stream MESH_PANE: only read, for a backup. */
+  drift: StateStore;
+  panes: Pick<EventLog, "info">;
   blobs: Blobs;
   clock: Clock;
   rand: Rand;

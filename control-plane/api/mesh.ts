@@ -2,6 +2,8 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { KEYS, type ReplicaState } from "#kernel/domain/state.ts";
 import type { ServiceImpl } from "#kernel/rpc/connect.ts";
+import { encodeBackup } from "#kernel/store/backup/format.ts";
+import { takeBackup } from "#kernel/store/backup/take.ts";
 import type { Mesh } from "#proto/driftmesh/v1/mesh_pb.ts";
 import { resourcesMessage } from "../registry/door.ts";
 import { claims, deployments, REPLICA_ENDED, type View, workloadOf } from "../world/door.ts";
@@ -11,6 +13,11 @@ import type { ApiDeps } from "./access.ts";
 export function meshService(deps: ApiDeps): ServiceImpl<typeof Mesh> {
   const { world, settings, clock, leaseTtlMs } = deps;
   return {
+    async *backup(_, { signal }) {
+      const { state, drift, panes, blobs } = deps;
+      const items = takeBackup({ state, drift, panes, blobs, clock, version: settings.version }, signal);
+      for await (const content of encodeBackup(items)) yield { content: new Uint8Array(content) };
+    },
     getStatus() {
       const lease = world.lease;
       const heard = lease !== undefined && lease.holder !== "" && clock.monotonicMs() - lease.seenMs < leaseTtlMs;

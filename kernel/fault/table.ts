@@ -266,6 +266,24 @@ export const FAULTS = {
     says: "the nats-server refuses the credentials",
     fix: "put user and password right in the server's configuration or in ours; the mesh goes on dialling and recovers by itself",
   },
+  "DM-6013": {
+    code: GRPC.DATA_LOSS,
+    retry: "never",
+    says: "the backup is not whole",
+    fix: "take another backup file: this one was cut off or changed",
+  },
+  "DM-6014": {
+    code: GRPC.FAILED_PRECONDITION,
+    retry: "never",
+    says: "the backup is of a newer driftmesh",
+    fix: "restore it with the version that the message names, or a later one",
+  },
+  "DM-6015": {
+    code: GRPC.FAILED_PRECONDITION,
+    retry: "never",
+    says: "a backup goes into an empty place only",
+    fix: "name a folder that does not exist yet: `driftmesh restore FILE --data NEW`",
+  },
   "DM-7001": {
     code: GRPC.UNIMPLEMENTED,
     retry: "never",

@@ -9,7 +9,7 @@ import { driftmesh, ROOT, startMesh, type TestMesh } from "../kit/mesh.ts";
 let mesh: TestMesh;
 const MINUTES = join(ROOT, "examples/flight-minutes/model.yaml");
 const COMMANDS =
-  "dev demo test stop status check register find deploy get describe infer feedback drift retrain decommission explain";
+  "dev demo test stop status check register find deploy get describe infer feedback drift retrain decommission explain backup restore";
 
 beforeAll(async () => {
   mesh = await startMesh(["local:cpu=1,memory=1Gi", "clinic:cpu=1,memory=512Mi"]);

@@ -7,7 +7,13 @@ export const BLOB_STREAM = "MESH_BLOB";
 export const BLOB_SUBJECT = "mesh.blob";
 
 /** A stream's settings; every field is compared with what the server says it has. */
-export type Asset = { name: string; subjects: readonly string[]; config: Json };
+export type Asset = {
+  name: string;
+  subjects: readonly string[];
+  config: Json;
+  /** Sequence of the first message when it is made; of no meaning afterwards. */
+  firstSeq?: number;
+};
 
 const DAY_NS = 86_400e9;
 const GIB = 2 ** 30;

@@ -44,6 +44,7 @@ export async function ensure(api: JetStreamApi, assets: readonly Asset[]): Promi
 async function create(api: JetStreamApi, asset: Asset): Promise<StreamState> {
   const answer = await api.call(`STREAM.CREATE.${asset.name}`, {
     ...asset.config,
+    ...(asset.firstSeq === undefined ? {} : { first_seq: asset.firstSeq }),
     name: asset.name,
     subjects: asset.subjects,
   });

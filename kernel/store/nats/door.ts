@@ -4,7 +4,7 @@ import type { Cell } from "../../base/queue.ts";
 import type { BUCKETS } from "../../domain/state.ts";
 import type { Blobs, EventLog, StateStore } from "../ports.ts";
 import { JetStreamApi } from "./api.ts";
-import { assets } from "./assets.ts";
+import { type Asset, assets } from "./assets.ts";
 import { NatsBlobs } from "./blobs.ts";
 import { checkServer, ensure } from "./bootstrap.ts";
 import { NatsEventLog } from "./event-log.ts";
@@ -19,6 +19,8 @@ export type NatsOptions = LinkOptions & {
   storageGib?: number;
   /** False where another process makes the streams and this one has no right to (true by default). */
   bootstrap?: boolean;
+  /** Where sequences begin in streams that are made now: a restored mesh goes on behind those its records speak of. */
+  firstSequences?: Readonly<Record<string, number>>;
 };
 export type BucketName = (typeof BUCKETS)[keyof typeof BUCKETS];
 export type StreamName = "MESH_REC" | "MESH_FB" | "MESH_PANE" | "MESH_EVENT";
@@ -39,7 +41,10 @@ export async function openNats(options: NatsOptions): Promise<NatsStores> {
   const link = await openLink(options);
   const deps = { link, clock: options.clock, rand: options.rand };
   const api = new JetStreamApi(deps);
-  const wanted = assets(options.replicas ?? 1, options.storageGib ?? 16);
+  const wanted = assets(options.replicas ?? 1, options.storageGib ?? 16).map((asset): Asset => {
+    const firstSeq = options.firstSequences?.[asset.name];
+    return firstSeq === undefined ? asset : { ...asset, firstSeq };
+  });
   try {
     await checkServer(deps, api);
     if (options.bootstrap !== false) await ensure(api, wanted);

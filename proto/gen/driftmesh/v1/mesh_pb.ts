@@ -16,7 +16,37 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file driftmesh/v1/mesh.proto.
  */
 export const file_driftmesh_v1_mesh: GenFile = /*@__PURE__*/
-  fileDesc("ChdkcmlmdG1lc2gvdjEvbWVzaC5wcm90bxIMZHJpZnRtZXNoLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QinAEKBlN0YXR1cxIPCgd2ZXJzaW9uGAEgASgJEg0KBWVwb2NoGAIgASgNEgwKBHRlcm0YAyABKAQSEgoKaGFzX2xlYWRlchgEIAEoCBIOCgZtb2RlbHMYBSABKA0SEwoLZGVwbG95bWVudHMYBiABKA0SFgoOcmVwbGljYXNfcmVhZHkYByABKA0SEwoLZGF0YV9mb2xkZXIYCCABKAkipAEKBE5vZGUSDAoEbmFtZRgBIAEoCRInCgZzaGFyZXMYAiABKAsyFy5kcmlmdG1lc2gudjEuUmVzb3VyY2VzEiUKBGZyZWUYAyABKAsyFy5kcmlmdG1lc2gudjEuUmVzb3VyY2VzEg0KBWFsaXZlGAQgASgIEi8KC2NoYW5nZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCISChBMaXN0Tm9kZXNSZXF1ZXN0IjYKEUxpc3ROb2Rlc1Jlc3BvbnNlEiEKBW5vZGVzGAEgAygLMhIuZHJpZnRtZXNoLnYxLk5vZGUi0wEKB1JlcGxpY2ESCgoCaWQYASABKAkSEAoId29ya2xvYWQYAiABKAkSDQoFbW9kZWwYAyABKAkSDwoHdmVyc2lvbhgEIAEoDRINCgVzY29wZRgFIAEoCRIMCgRub2RlGAYgASgJEgwKBGJvb3QYByABKA0SDwoHYWRkcmVzcxgIIAEoCRINCgVwaGFzZRgJIAEoCRIOCgZyZWFzb24YCiABKAkSLwoLY2hhbmdlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiIKE0xpc3RSZXBsaWNhc1JlcXVlc3QSCwoDYWxsGAEgASgIIj8KFExpc3RSZXBsaWNhc1Jlc3BvbnNlEicKCHJlcGxpY2FzGAEgAygLMhUuZHJpZnRtZXNoLnYxLlJlcGxpY2EiuAEKCFdvcmtsb2FkEgoKAmlkGAEgASgJEg0KBW1vZGVsGAIgASgJEg8KB3ZlcnNpb24YAyABKA0SDQoFc2NvcGUYBCABKAkSEAoIcmVwbGljYXMYBSABKA0SDQoFcGhhc2UYBiABKAkSMAoMY2FjaGVkX3VudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YCCABKAkSDgoGY2xhaW1zGAkgASgNIiMKFExpc3RXb3JrbG9hZHNSZXF1ZXN0EgsKA2FsbBgBIAEoCCJCChVMaXN0V29ya2xvYWRzUmVzcG9uc2USKQoJd29ya2xvYWRzGAEgAygLMhYuZHJpZnRtZXNoLnYxLldvcmtsb2FkMsgCCgRNZXNoEkEKCUdldFN0YXR1cxIeLmRyaWZ0bWVzaC52MS5HZXRTdGF0dXNSZXF1ZXN0GhQuZHJpZnRtZXNoLnYxLlN0YXR1cxJMCglMaXN0Tm9kZXMSHi5kcmlmdG1lc2gudjEuTGlzdE5vZGVzUmVxdWVzdBofLmRyaWZ0bWVzaC52MS5MaXN0Tm9kZXNSZXNwb25zZRJVCgxMaXN0UmVwbGljYXMSIS5kcmlmdG1lc2gudjEuTGlzdFJlcGxpY2FzUmVxdWVzdBoiLmRyaWZ0bWVzaC52MS5MaXN0UmVwbGljYXNSZXNwb25zZRJYCg1MaXN0V29ya2xvYWRzEiIuZHJpZnRtZXNoLnYxLkxpc3RXb3JrbG9hZHNSZXF1ZXN0GiMuZHJpZnRtZXNoLnYxLkxpc3RXb3JrbG9hZHNSZXNwb25zZWIGcHJvdG8z", [file_driftmesh_v1_model, file_google_protobuf_timestamp]);
+  fileDesc("ChdkcmlmdG1lc2gvdjEvbWVzaC5wcm90bxIMZHJpZnRtZXNoLnYxIg8KDUJhY2t1cFJlcXVlc3QiHgoLQmFja3VwQ2h1bmsSDwoHY29udGVudBgBIAEoDCISChBHZXRTdGF0dXNSZXF1ZXN0IpwBCgZTdGF0dXMSDwoHdmVyc2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoDRIMCgR0ZXJtGAMgASgEEhIKCmhhc19sZWFkZXIYBCABKAgSDgoGbW9kZWxzGAUgASgNEhMKC2RlcGxveW1lbnRzGAYgASgNEhYKDnJlcGxpY2FzX3JlYWR5GAcgASgNEhMKC2RhdGFfZm9sZGVyGAggASgJIqQBCgROb2RlEgwKBG5hbWUYASABKAkSJwoGc2hhcmVzGAIgASgLMhcuZHJpZnRtZXNoLnYxLlJlc291cmNlcxIlCgRmcmVlGAMgASgLMhcuZHJpZnRtZXNoLnYxLlJlc291cmNlcxINCgVhbGl2ZRgEIAEoCBIvCgtjaGFuZ2VfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiEgoQTGlzdE5vZGVzUmVxdWVzdCI2ChFMaXN0Tm9kZXNSZXNwb25zZRIhCgVub2RlcxgBIAMoCzISLmRyaWZ0bWVzaC52MS5Ob2RlItMBCgdSZXBsaWNhEgoKAmlkGAEgASgJEhAKCHdvcmtsb2FkGAIgASgJEg0KBW1vZGVsGAMgASgJEg8KB3ZlcnNpb24YBCABKA0SDQoFc2NvcGUYBSABKAkSDAoEbm9kZRgGIAEoCRIMCgRib290GAcgASgNEg8KB2FkZHJlc3MYCCABKAkSDQoFcGhhc2UYCSABKAkSDgoGcmVhc29uGAogASgJEi8KC2NoYW5nZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIiChNMaXN0UmVwbGljYXNSZXF1ZXN0EgsKA2FsbBgBIAEoCCI/ChRMaXN0UmVwbGljYXNSZXNwb25zZRInCghyZXBsaWNhcxgBIAMoCzIVLmRyaWZ0bWVzaC52MS5SZXBsaWNhIrgBCghXb3JrbG9hZBIKCgJpZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgNEg0KBXNjb3BlGAQgASgJEhAKCHJlcGxpY2FzGAUgASgNEg0KBXBoYXNlGAYgASgJEjAKDGNhY2hlZF91bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAggASgJEg4KBmNsYWltcxgJIAEoDSIjChRMaXN0V29ya2xvYWRzUmVxdWVzdBILCgNhbGwYASABKAgiQgoVTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlEikKCXdvcmtsb2FkcxgBIAMoCzIWLmRyaWZ0bWVzaC52MS5Xb3JrbG9hZDKMAwoETWVzaBJBCglHZXRTdGF0dXMSHi5kcmlmdG1lc2gudjEuR2V0U3RhdHVzUmVxdWVzdBoULmRyaWZ0bWVzaC52MS5TdGF0dXMSTAoJTGlzdE5vZGVzEh4uZHJpZnRtZXNoLnYxLkxpc3ROb2Rlc1JlcXVlc3QaHy5kcmlmdG1lc2gudjEuTGlzdE5vZGVzUmVzcG9uc2USVQoMTGlzdFJlcGxpY2FzEiEuZHJpZnRtZXNoLnYxLkxpc3RSZXBsaWNhc1JlcXVlc3QaIi5kcmlmdG1lc2gudjEuTGlzdFJlcGxpY2FzUmVzcG9uc2USWAoNTGlzdFdvcmtsb2FkcxIiLmRyaWZ0bWVzaC52MS5MaXN0V29ya2xvYWRzUmVxdWVzdBojLmRyaWZ0bWVzaC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2USQgoGQmFja3VwEhsuZHJpZnRtZXNoLnYxLkJhY2t1cFJlcXVlc3QaGS5kcmlmdG1lc2gudjEuQmFja3VwQ2h1bmswAWIGcHJvdG8z", [file_driftmesh_v1_model, file_google_protobuf_timestamp]);
+
+/**
+ * @generated from message driftmesh.v1.BackupRequest
+ */
+export type BackupRequest = Message<"driftmesh.v1.BackupRequest"> & {
+};
+
+/**
+ * Describes the message driftmesh.v1.BackupRequest.
+ * Use `create(BackupRequestSchema)` to create a new message.
+ */
+export const BackupRequestSchema: GenMessage<BackupRequest> = /*@__PURE__*/
+  messageDesc(file_driftmesh_v1_mesh, 0);
+
+/**
+ * @generated from message driftmesh.v1.BackupChunk
+ */
+export type BackupChunk = Message<"driftmesh.v1.BackupChunk"> & {
+  /**
+   * @generated from field: bytes content = 1;
+   */
+  content: Uint8Array;
+};
+
+/**
+ * Describes the message driftmesh.v1.BackupChunk.
+ * Use `create(BackupChunkSchema)` to create a new message.
+ */
+export const BackupChunkSchema: GenMessage<BackupChunk> = /*@__PURE__*/
+  messageDesc(file_driftmesh_v1_mesh, 1);
 
 /**
  * @generated from message driftmesh.v1.GetStatusRequest
@@ -29,7 +59,7 @@ export type GetStatusRequest = Message<"driftmesh.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 0);
+  messageDesc(file_driftmesh_v1_mesh, 2);
 
 /**
  * @generated from message driftmesh.v1.Status
@@ -81,7 +111,7 @@ export type Status = Message<"driftmesh.v1.Status"> & {
  * Use `create(StatusSchema)` to create a new message.
  */
 export const StatusSchema: GenMessage<Status> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 1);
+  messageDesc(file_driftmesh_v1_mesh, 3);
 
 /**
  * @generated from message driftmesh.v1.Node
@@ -118,7 +148,7 @@ export type Node = Message<"driftmesh.v1.Node"> & {
  * Use `create(NodeSchema)` to create a new message.
  */
 export const NodeSchema: GenMessage<Node> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 2);
+  messageDesc(file_driftmesh_v1_mesh, 4);
 
 /**
  * @generated from message driftmesh.v1.ListNodesRequest
@@ -131,7 +161,7 @@ export type ListNodesRequest = Message<"driftmesh.v1.ListNodesRequest"> & {
  * Use `create(ListNodesRequestSchema)` to create a new message.
  */
 export const ListNodesRequestSchema: GenMessage<ListNodesRequest> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 3);
+  messageDesc(file_driftmesh_v1_mesh, 5);
 
 /**
  * @generated from message driftmesh.v1.ListNodesResponse
@@ -148,7 +178,7 @@ export type ListNodesResponse = Message<"driftmesh.v1.ListNodesResponse"> & {
  * Use `create(ListNodesResponseSchema)` to create a new message.
  */
 export const ListNodesResponseSchema: GenMessage<ListNodesResponse> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 4);
+  messageDesc(file_driftmesh_v1_mesh, 6);
 
 /**
  * @generated from message driftmesh.v1.Replica
@@ -217,7 +247,7 @@ export type Replica = Message<"driftmesh.v1.Replica"> & {
  * Use `create(ReplicaSchema)` to create a new message.
  */
 export const ReplicaSchema: GenMessage<Replica> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 5);
+  messageDesc(file_driftmesh_v1_mesh, 7);
 
 /**
  * @generated from message driftmesh.v1.ListReplicasRequest
@@ -236,7 +266,7 @@ export type ListReplicasRequest = Message<"driftmesh.v1.ListReplicasRequest"> & 
  * Use `create(ListReplicasRequestSchema)` to create a new message.
  */
 export const ListReplicasRequestSchema: GenMessage<ListReplicasRequest> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 6);
+  messageDesc(file_driftmesh_v1_mesh, 8);
 
 /**
  * @generated from message driftmesh.v1.ListReplicasResponse
@@ -253,7 +283,7 @@ export type ListReplicasResponse = Message<"driftmesh.v1.ListReplicasResponse"> 
  * Use `create(ListReplicasResponseSchema)` to create a new message.
  */
 export const ListReplicasResponseSchema: GenMessage<ListReplicasResponse> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 7);
+  messageDesc(file_driftmesh_v1_mesh, 9);
 
 /**
  * @generated from message driftmesh.v1.Workload
@@ -312,7 +342,7 @@ export type Workload = Message<"driftmesh.v1.Workload"> & {
  * Use `create(WorkloadSchema)` to create a new message.
  */
 export const WorkloadSchema: GenMessage<Workload> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 8);
+  messageDesc(file_driftmesh_v1_mesh, 10);
 
 /**
  * @generated from message driftmesh.v1.ListWorkloadsRequest
@@ -329,7 +359,7 @@ export type ListWorkloadsRequest = Message<"driftmesh.v1.ListWorkloadsRequest"> 
  * Use `create(ListWorkloadsRequestSchema)` to create a new message.
  */
 export const ListWorkloadsRequestSchema: GenMessage<ListWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 9);
+  messageDesc(file_driftmesh_v1_mesh, 11);
 
 /**
  * @generated from message driftmesh.v1.ListWorkloadsResponse
@@ -346,7 +376,7 @@ export type ListWorkloadsResponse = Message<"driftmesh.v1.ListWorkloadsResponse"
  * Use `create(ListWorkloadsResponseSchema)` to create a new message.
  */
 export const ListWorkloadsResponseSchema: GenMessage<ListWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_driftmesh_v1_mesh, 10);
+  messageDesc(file_driftmesh_v1_mesh, 12);
 
 /**
  * @generated from service driftmesh.v1.Mesh
@@ -383,6 +413,19 @@ export const Mesh: GenService<{
     methodKind: "unary";
     input: typeof ListWorkloadsRequestSchema;
     output: typeof ListWorkloadsResponseSchema;
+  },
+  /**
+   * A backup of the mesh while it runs: both buckets, each as it was at one sequence, and every blob they name by its hash.
+   * The chunks, one behind the other, are the file that `driftmesh restore` takes: gzip over lines of JSON, of which the last one counts and
+   * hashes all others. It holds the keys that make inference ids: keep it like a password. Labels, records and panes are not in it,
+   * nor is anything of strict nodes' folders.
+   *
+   * @generated from rpc driftmesh.v1.Mesh.Backup
+   */
+  backup: {
+    methodKind: "server_streaming";
+    input: typeof BackupRequestSchema;
+    output: typeof BackupChunkSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_driftmesh_v1_mesh, 0);
