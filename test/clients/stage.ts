@@ -85,6 +85,9 @@ export async function lacking(...programs: readonly string[]): Promise<string | 
   return undefined;
 }
 
+/** Where what a chain builds is kept; git ignores it. */
+export const cacheOf = (language: string): string => join(ROOT, ".cache", `clients-${language}`);
+
 /** A folder of what `build` makes from `pins` (files or words); built once, then taken from .cache (C1). */
 export async function cached(
   language: string,
@@ -93,7 +96,7 @@ export async function cached(
 ): Promise<string> {
   const digest = createHash("sha256");
   for (const pin of pins) digest.update(pin.startsWith("/") ? await readFile(pin) : pin).update("\0");
-  const folder = join(ROOT, ".cache", `clients-${language}`);
+  const folder = cacheOf(language);
   const stamp = join(folder, ".pins");
   const wanted = digest.digest("hex");
   if ((await readFile(stamp, "utf8").catch(() => "")) === wanted) return folder;
