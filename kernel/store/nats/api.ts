@@ -124,7 +124,7 @@ export class JetStreamApi {
 }
 
 /** What a reply says, or undefined when there was none. */
-export function read(reply: Reply): Answer | undefined {
+function read(reply: Reply): Answer | undefined {
   if (reply.kind !== "reply") return undefined;
   const body: unknown = JSON.parse(Buffer.from(reply.payload).toString("utf8"));
   const error = object(body)["error"];
