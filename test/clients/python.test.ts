@@ -5,7 +5,10 @@ import { run } from "../kit/mesh.ts";
 import { expectConversation } from "./conversation.ts";
 import { cached, HERE, lacking, must, PROTO, skipped, type Stage, startStage } from "./stage.ts";
 
-const lacks = await lacking("python3");
+// What the pinned packages need; Debian has venv in a package of its own.
+const SUITS = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
+const suits = async (): Promise<boolean> => (await run(["python3", "-c", SUITS])).code === 0;
+const lacks = (await lacking("python3")) ?? ((await suits()) ? undefined : "Python 3.11 or newer with venv");
 const REQUIREMENTS = join(HERE, "python/requirements.txt");
 
 describe.skipIf(lacks !== undefined)(skipped("Python", lacks), () => {
