@@ -118,8 +118,8 @@ async function tell(mesh: Mesh, event: TruthsEvent, book: Book): Promise<void> {
   book.result.labels += labels.length / 2;
 }
 
-/** UNAVAILABLE, and CANCELLED: what a client sees of a connection whose other end was killed. */
-const AWAY: ReadonlySet<unknown> = new Set([14, 1]);
+/** UNAVAILABLE, and what this client makes of a connection whose other end was killed: CANCELLED (cut) or ABORTED (reset). */
+const AWAY: ReadonlySet<unknown> = new Set([14, 1, 10]);
 const PATIENCE_MS = 30_000;
 
 async function patiently<T>(call: () => Promise<T>, { nowMs, sleep }: FeedOptions, result: FeedResult): Promise<T> {
